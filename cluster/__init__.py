@@ -1,0 +1,1 @@
+"""The core of Thoth: brains that decide, hands that do, and the wire between them."""

@@ -1,0 +1,101 @@
+"""The reference: plain torch, any device and head shape; every other kernel is held against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from cluster.attention.layout import RunGroup
+from cluster.attention.state import TILE_TOKENS, State, merge, select, unit_like
+
+# Scores held at once, in floats: what bounds the memory of a long prompt's chunk.
+MAX_SCORES = 2**25
+
+
+def attend(q: Tensor, k_slots: Tensor, v_slots: Tensor, groups: Sequence[RunGroup]) -> State:
+    """Attention of a step's rows over paged keys and values.
+
+    q is [rows, heads, head_dim]; k_slots and v_slots are [slots, kv_heads, head_dim] and hold the
+    rows' own keys already. Query head `h` reads kv head `h // (heads / kv_heads)`. Scores are
+    scaled by head_dim ** -0.5. Returns `o` [rows, heads, head_dim] and `lse` [rows, heads]; rows in
+    no group get the unit.
+    """
+    num_rows, num_heads, head_dim = q.shape
+    out = State(q.new_zeros(q.shape), q.new_full((num_rows, num_heads), -torch.inf))
+    for group in groups:
+        state = _attend_group(q, k_slots, v_slots, group)
+        real = group.rows >= 0
+        out.o[group.rows[real]] = state.o[real].view(-1, num_heads, head_dim)
+        out.lse[group.rows[real]] = state.lse[real].view(-1, num_heads)
+    return out
+
+
+def _attend_group(q: Tensor, k_slots: Tensor, v_slots: Tensor, group: RunGroup) -> State:
+    """[runs, height, kv_heads, group_size, ...]: the fold over tiles, then over segments."""
+    num_runs, height = group.rows.shape
+    kv_heads, head_dim = k_slots.shape[1:]
+    queries = q[group.rows.clamp(min=0)].view(num_runs, height, kv_heads, -1, head_dim)
+    # [runs, kv_heads, height * group_size, head_dim]
+    queries = queries.transpose(1, 2).reshape(num_runs, kv_heads, -1, head_dim)
+    queries = queries * head_dim**-0.5
+    total: State | None = None
+    segment: State | None = None
+    for index, tile in _tiles(queries, k_slots, v_slots, group):
+        segment = tile if segment is None else merge(segment, tile)
+        closes = group.closes[index]
+        if not closes.any():
+            continue
+        unit = unit_like(segment)
+        total = unit if total is None else total
+        total = merge(total, select(closes, segment, unit))
+        segment = select(closes, unit, segment)
+    if total is None:
+        raise ValueError("a run group holds at least one tile")
+    o = total.o.view(num_runs, kv_heads, height, -1, head_dim).transpose(1, 2)
+    return State(o, total.lse.view(num_runs, kv_heads, height, -1).transpose(1, 2))
+
+
+def _tiles(
+    queries: Tensor, k_slots: Tensor, v_slots: Tensor, group: RunGroup
+) -> Iterator[tuple[int, State]]:
+    """Each tile's state, [runs, kv_heads, height * group_size, ...], computed a batch at a time."""
+    num_tiles = group.slots.shape[0]
+    per_tile = queries[..., 0].numel() * TILE_TOKENS
+    batch = max(1, MAX_SCORES // per_tile)
+    for start in range(0, num_tiles, batch):
+        part = slice(start, min(start + batch, num_tiles))
+        states = _tile_states(queries, k_slots, v_slots, group, part)
+        for i in range(part.stop - start):
+            yield start + i, State(states.o[i], states.lse[i])
+
+
+def _tile_states(
+    queries: Tensor, k_slots: Tensor, v_slots: Tensor, group: RunGroup, part: slice
+) -> State:
+    """[tiles, runs, kv_heads, height * group_size, ...] for the tiles of `part`."""
+    num_runs, kv_heads, rows, head_dim = queries.shape
+    slots = group.slots[part]
+    num_tiles = slots.shape[0]
+    flat = (num_tiles * num_runs * kv_heads, -1)
+    # [tiles, runs, kv_heads, 256, head_dim]
+    keys = k_slots[slots].transpose(2, 3)
+    values = v_slots[slots].transpose(2, 3)
+    # A slot on padding may hold anything, NaN as well, and 0 * NaN is not 0.
+    values = values.masked_fill(group.key_mask[part][:, :, None, :, None], 0.0)
+    batched = queries.expand(num_tiles, -1, -1, -1, -1).reshape(*flat, head_dim)
+    scores = torch.bmm(batched, keys.reshape(*flat, head_dim).transpose(1, 2))
+    scores = scores.view(
+        num_tiles, num_runs, kv_heads, -1, rows // group.rows.shape[1], TILE_TOKENS
+    )
+    scores = scores.masked_fill(group.mask[part][:, :, None, :, None, :], -torch.inf)
+    top = scores.amax(-1, keepdim=True)
+    pivot = top.masked_fill(top == -torch.inf, 0.0)
+    weights = torch.exp(scores - pivot)
+    total = weights.sum(-1)
+    o = torch.bmm(weights.view(*flat, TILE_TOKENS), values.reshape(*flat, head_dim))
+    o = o.view(num_tiles, num_runs, kv_heads, rows, head_dim)
+    total = total.view(num_tiles, num_runs, kv_heads, rows)
+    lse = pivot.view(total.shape) + torch.log(total)
+    return State(o / total.masked_fill(total == 0.0, 1.0).unsqueeze(-1), lse)

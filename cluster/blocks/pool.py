@@ -1,0 +1,57 @@
+"""A pool of equal blocks. A block is free, or it is held; there is nothing in between.
+
+free  -> held    allocate
+held  -> free    release (only by naming exactly the blocks that are held)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cluster.errors import InvariantBroken
+from cluster.ids import BlockId
+
+# Tokens in one block: the unit of allocation, and where a segment begins.
+BLOCK_TOKENS = 16
+
+
+def blocks_for(num_tokens: int) -> int:
+    """Blocks that hold so many tokens of one segment; the last may be partial."""
+    return -(-num_tokens // BLOCK_TOKENS)
+
+
+class BlockPool:
+    """`num_blocks` blocks, numbered from 0, handed out last-released first."""
+
+    def __init__(self, num_blocks: int) -> None:
+        self.num_blocks = num_blocks
+        self._free = [BlockId(i) for i in reversed(range(num_blocks))]
+        self._held: set[BlockId] = set()
+
+    @property
+    def num_free(self) -> int:
+        return len(self._free)
+
+    def allocate(self, count: int) -> tuple[BlockId, ...]:
+        """Asking for more than `num_free` is the caller's bug: ask first."""
+        if count > len(self._free):
+            raise InvariantBroken(f"{count} blocks asked of a pool with {len(self._free)} free")
+        taken = tuple(self._free.pop() for _ in range(count))
+        self._held.update(taken)
+        return taken
+
+    def release(self, blocks: Iterable[BlockId]) -> None:
+        """Raises InvariantBroken for a block that is not held: it was released twice."""
+        for block in blocks:
+            if block not in self._held:
+                raise InvariantBroken(f"block {block} is released and was not held")
+            self._held.remove(block)
+            self._free.append(block)
+
+    def check(self) -> None:
+        """Free and held are a partition of the pool."""
+        free = set(self._free)
+        if len(free) != len(self._free) or free & self._held:
+            raise InvariantBroken("a block is free twice, or free and held")
+        if free | self._held != set(range(self.num_blocks)):
+            raise InvariantBroken(f"{self.num_blocks - len(free) - len(self._held)} blocks leaked")

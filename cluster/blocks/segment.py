@@ -1,0 +1,35 @@
+"""A segment in memory: token `i` of it stands in slot `i % 16` of block `i // 16`.
+
+A segment begins on a block boundary, so two segments never share a block and nothing is copied when
+one is shared; the price is 8 slots a segment on average.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cluster.blocks.pool import blocks_for
+from cluster.ids import BlockId
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentView:
+    """A segment as a step sees it: `num_tokens` of it are readable once the step has written its
+    rows."""
+
+    blocks: tuple[BlockId, ...]
+    num_tokens: int
+
+
+@dataclass(slots=True)
+class SegmentTable:
+    """The blocks a running request holds for one of its segments."""
+
+    blocks: list[BlockId] = field(default_factory=list)
+
+    def missing(self, num_tokens: int) -> int:
+        """Blocks still to be allocated before `num_tokens` fit."""
+        return max(0, blocks_for(num_tokens) - len(self.blocks))
+
+    def view(self, num_tokens: int) -> SegmentView:
+        return SegmentView(tuple(self.blocks[: blocks_for(num_tokens)]), num_tokens)

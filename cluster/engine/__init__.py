@@ -1,0 +1,1 @@
+"""The engine: one loop that decides, runs and records."""

@@ -1,0 +1,138 @@
+"""Which worker a request goes to: the one with the least to do.
+
+    work(worker) = prompt tokens it has still to compute, as it reported
+                 + prompt tokens routed to it since that report
+                 + `DECODE_TOKENS` for each request it holds
+
+A report is as old as the last one that arrived; what was routed after it is remembered here until a
+report names it or `estimate_s` have passed. A worker that reports no more is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from cluster.errors import InvariantBroken, Overloaded, Starting
+from cluster.ids import Incarnation, RequestId, WorkerName
+from cluster.request import WorkerLoad
+
+# A running or waiting request slows a newcomer about as much as so many prompt tokens.
+DECODE_TOKENS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingPolicy:
+    """Seconds. `estimate_s`: a routed request that no report names by then never arrived."""
+
+    expiry_s: float = 5.0
+    estimate_s: float = 5.0
+    retry_after_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where to send a request, and the decision with its numbers."""
+
+    worker: WorkerName
+    incarnation: Incarnation
+    address: str
+    why: str
+
+
+@dataclass(slots=True)
+class _Worker:
+    incarnation: Incarnation
+    address: str
+    load: WorkerLoad
+    reported_s: float
+    # Routed here and not yet in a report: prompt tokens, and when.
+    estimates: dict[RequestId, tuple[int, float]] = field(default_factory=dict)
+
+    @property
+    def num_requests(self) -> int:
+        return self.load.num_running + self.load.num_waiting + len(self.estimates)
+
+    @property
+    def work_tokens(self) -> int:
+        estimated = sum(tokens for tokens, _ in self.estimates.values())
+        return self.load.prefill_tokens + estimated + DECODE_TOKENS * self.num_requests
+
+    @property
+    def is_full(self) -> bool:
+        return self.load.num_waiting + len(self.estimates) > self.load.max_waiting
+
+
+@dataclass(slots=True)
+class Router:
+    """The brain: reports in, destinations out."""
+
+    policy: RoutingPolicy
+    _workers: dict[WorkerName, _Worker] = field(init=False, default_factory=dict)
+
+    def reported(
+        self,
+        source: tuple[WorkerName, Incarnation, str],
+        load: WorkerLoad,
+        request_ids: Collection[RequestId],
+        now_s: float,
+    ) -> None:
+        """`source` is name, incarnation and address; `request_ids` arrived there since its last
+        report."""
+        name, incarnation, address = source
+        known = self._workers.get(name)
+        if known is None or known.incarnation != incarnation:
+            known = self._workers[name] = _Worker(incarnation, address, load, now_s)
+        known.load = load
+        known.reported_s = now_s
+        for request_id in request_ids:
+            known.estimates.pop(request_id, None)
+
+    def route(
+        self,
+        request_id: RequestId,
+        prompt_tokens: int,
+        excluded: Collection[WorkerName],
+        now_s: float,
+    ) -> Destination:
+        """Raises Starting when no worker is known, Overloaded when all of them are full."""
+        self._forget_silent(now_s)
+        candidates = {n: w for n, w in self._workers.items() if n not in excluded}
+        if not candidates:
+            raise Starting(
+                f"no worker is ready ({len(self._workers)} known, {len(excluded)} excluded)",
+                retry_after_s=self.policy.retry_after_s,
+            )
+        open_ones = {n: w for n, w in candidates.items() if not w.is_full}
+        if not open_ones:
+            raise Overloaded(
+                f"the queues of all {len(candidates)} workers are full",
+                retry_after_s=self.policy.retry_after_s,
+                limit="gpu_worker.max_waiting",
+            )
+        name, worker = min(open_ones.items(), key=lambda item: (item[1].work_tokens, item[0]))
+        why = (
+            f"least work: {worker.work_tokens} tokens = {worker.load.prefill_tokens} reported"
+            f" + {len(worker.estimates)} routed since + {DECODE_TOKENS} x {worker.num_requests}"
+            f" requests, of {len(open_ones)} open workers"
+        )
+        worker.estimates[request_id] = (prompt_tokens, now_s)
+        return Destination(name, worker.incarnation, worker.address, why)
+
+    def _forget_silent(self, now_s: float) -> None:
+        policy = self.policy
+        self._workers = {
+            n: w for n, w in self._workers.items() if now_s - w.reported_s < policy.expiry_s
+        }
+        for worker in self._workers.values():
+            worker.estimates = {
+                r: (tokens, since)
+                for r, (tokens, since) in worker.estimates.items()
+                if now_s - since < policy.estimate_s
+            }
+
+    def check(self) -> None:
+        """A request is estimated at one worker at most once per name."""
+        for name, worker in self._workers.items():
+            if worker.load.num_free_blocks > worker.load.num_blocks:
+                raise InvariantBroken(f"{name} reports more free blocks than it has")

@@ -1,0 +1,2 @@
+"""The wire: the only floor that knows protobuf. Dataclasses on one side, `thoth.v1` on the
+other."""
