@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from cluster.errors import InvalidArgument
 from cluster.ids import RequestId
 
 TokenIds = tuple[int, ...]
@@ -23,6 +24,11 @@ class FinishReason(StrEnum):
     LENGTH = "length"
     CANCELLED = "cancelled"
     DEADLINE = "deadline"
+
+
+def _require(name: str, value: object, holds: bool, limit: str) -> None:
+    if not holds:
+        raise InvalidArgument(f"{name} is {value}; it must be {limit}", field=name, limit=limit)
 
 
 class ChatRole(StrEnum):
@@ -46,6 +52,14 @@ class Sampling:
     choice: int = 0
     max_tokens: int = 256
     stop_ids: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Raises InvalidArgument for a value out of its range."""
+        _require("temperature", self.temperature, 0.0 <= self.temperature <= 2.0, "0 to 2")
+        _require("top_p", self.top_p, 0.0 < self.top_p <= 1.0, "more than 0, at most 1")
+        _require("top_k", self.top_k, self.top_k is None or self.top_k >= 1, "at least 1")
+        _require("seed", self.seed, 0 <= self.seed < 2**63, "0 to 2**63 - 1")
+        _require("max_tokens", self.max_tokens, self.max_tokens >= 1, "at least 1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,9 +32,6 @@ class Attend(Protocol):
 class Model(Protocol):
     """A decoder that leaves keys, values and softmax to `attend`."""
 
-    @property
-    def vocab_size(self) -> int: ...
-
     def forward(
         self, token_ids: Tensor, positions: Tensor, attend: Attend, output_rows: Tensor
     ) -> Tensor:
@@ -59,19 +56,19 @@ class Engine:
     """One model on one device, with one pool of KV blocks."""
 
     model: Model
+    vocab_size: int
     scheduler: IterationScheduler
     cache: KvCache
     clock: Clock
 
     def submit(self, request: Request) -> None:
         """Raises InvalidArgument for what can never run, Overloaded when the queue is full."""
-        vocab_size = self.model.vocab_size
         for segment in (*request.segments, request.output_ids):
-            if segment and max(segment) >= vocab_size:
+            if segment and max(segment) >= self.vocab_size:
                 raise InvalidArgument(
-                    f"token id {max(segment)} is not in the vocabulary of {vocab_size}",
+                    f"token id {max(segment)} is not in the vocabulary of {self.vocab_size}",
                     field="segments",
-                    limit=f"ids below {vocab_size}",
+                    limit=f"ids below {self.vocab_size}",
                 )
         self.scheduler.arrived(request, self.clock.now_s())
 

@@ -1,9 +1,9 @@
-"""Rankings disagree about scores but agree on what a rank is: reciprocal rank fusion adds up ranks alone.
+"""Rankings disagree about scores but agree on what a rank is, so ranks alone are added up.
 
     score(d) = sum over rankings r that hold d of 1 / (k + rank of d in r),   ranks from 1
 
-Cormack, Clarke, Buettcher: "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning Methods",
-SIGIR 2009, where k = 60 was found and hardly mattered.
+Cormack, Clarke, Buettcher: "Reciprocal Rank Fusion outperforms Condorcet and individual Rank
+Learning Methods", SIGIR 2009, where k = 60 was found and hardly mattered.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class ChunkKey(NamedTuple):
 def fuse(rankings: Iterable[Sequence[ChunkKey]], k: int = RRF_K) -> list[tuple[ChunkKey, float]]:
     """One ranking out of many, best first, with scores; equal scores are ordered by key.
 
-    A ranking holds a key at most once. The sum is rounded once, so the order of the rankings does not matter.
+    A ranking holds a key at most once. The sum is rounded once, so the order of the rankings does
+    not matter.
     """
     shares: defaultdict[ChunkKey, list[float]] = defaultdict(list)
     for ranking in rankings:

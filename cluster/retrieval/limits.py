@@ -1,4 +1,4 @@
-"""What a document, a collection and a search may be. Every error names the field, the limit and both numbers.
+"""What a document, a collection and a search may be: errors name field, limit and both numbers.
 
 Paths of fields are those of the wire: `documents[3].metadata`, `collections`, `top_k`.
 """
@@ -36,7 +36,7 @@ class DocumentLimits:
 
 
 def check_collection_name(name: str, field: str = "collection") -> None:
-    """Raises InvalidArgument for anything but 1 to 64 of `a-z 0-9 _ -`, beginning with a letter or a digit."""
+    """Raises InvalidArgument."""
     if not COLLECTION_NAME.fullmatch(name):
         raise InvalidArgument(
             f"{field} is {_shown(name)}, which is not the name of a collection",

@@ -174,7 +174,11 @@ class IterationScheduler:
 
     def _in_order(self) -> Iterator[Sequence]:
         """The running ones, oldest first, then whoever can be admitted."""
-        yield from list(self._running)
+        served = 0
+        # By index: whoever is served may take the youngest off the end.
+        while served < len(self._running):
+            yield self._running[served]
+            served += 1
         while self._waiting and len(self._running) < self.limits.max_running:
             head = self._waiting[0]
             if head.missing(len(head.tokens)) > self.pool.num_free:

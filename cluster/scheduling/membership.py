@@ -50,9 +50,11 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Command: bring this actor up; one that still lives under its name is adopted instead."""
+    """Command: bring this actor up. The first attempt adopts one that lives under the name already;
+    a later one replaces it, for it no longer answers."""
 
     desired: Desired
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ class Membership:
             if not seat.expires_s and now_s >= seat.start_after_s:
                 seat.num_starts += 1
                 seat.expires_s = now_s + self.policy.start_s
-                commands.append(Start(seat.desired))
+                commands.append(Start(seat.desired, seat.num_starts))
         return commands
 
     def _vacate(self, seat: _Seat) -> None:

@@ -13,7 +13,7 @@ import grpc
 from cluster.errors import Starting, ThothError
 from cluster.scheduling.membership import Member, Role
 from cluster.wire.serving import MESSAGE_OPTIONS
-from cluster.wire.status import from_rpc_error
+from cluster.wire.status import translated
 from protos.thoth.v1 import (
     documents_pb2_grpc,
     retriever_pb2_grpc,
@@ -134,10 +134,8 @@ class Lease:
             self._supervisor_address = await self._find_supervisor()
         stub = supervisor_pb2_grpc.SupervisorServiceStub(self.channels.to(self._supervisor_address))
         request = supervisor_pb2.RenewLeaseRequest(member=member_to_pb(self.member))
-        try:
+        with translated():
             response = await stub.RenewLease(request, timeout=self._heartbeat_s * 2)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from None
         self.members = tuple(map(member_from_pb, response.members))
         alive = {m.address for m in self.members} | {self._supervisor_address}
         await self.channels.keep_only(alive)

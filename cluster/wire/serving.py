@@ -124,7 +124,7 @@ class GrpcServer:
         return self.address
 
     async def set_serving(self, is_serving: bool) -> None:
-        status = health_pb2.HealthCheckResponse.ServingStatus
+        status = health_pb2.HealthCheckResponse
         await self._health.set("", status.SERVING if is_serving else status.NOT_SERVING)
 
     async def stop(self, grace_s: float = 2.0) -> None:

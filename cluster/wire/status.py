@@ -6,6 +6,7 @@ error -> code, message, google.rpc.Status(ErrorInfo, BadRequest, RetryInfo) in t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +138,15 @@ def from_rpc_error(error: grpc.RpcError) -> ThothError:
         if key == DETAILS_KEY:
             return _from_status(Status.FromString(value))
     return _BY_CODE.get(code, errors.InvariantBroken)(message)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Around calls to a peer: what comes out is a `ThothError`."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc_error(error) from None
 
 
 def _pairs(metadata: Any) -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,205 @@
+"""What `thoth doctor` looks at. Every check is a function from settings to findings."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+
+import psutil
+
+from actors.cli.machine import cgroup_cpus, cgroup_memory_bytes, gpus, numa_nodes
+from actors.cli.runfile import RunFile
+from cluster.config import ThothConfig, ray_auth_mode
+from cluster.errors import ThothError
+
+_PACKAGES = ("torch", "ray", "grpcio", "protobuf", "tokenizers", "wordllama")
+_MEMORY_BYTES = 4 * 2**30
+_DISK_BYTES = 2 * 2**30
+_GIB = 2**30
+
+
+class Level(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """`advice` says what to do; empty when all is well."""
+
+    name: str
+    level: Level
+    found: str
+    advice: str = ""
+
+
+def all_checks(config: ThothConfig) -> Iterator[Check]:
+    yield check_python()
+    yield from map(check_package, _PACKAGES)
+    yield check_faiss()
+    yield check_cores(config)
+    yield check_memory()
+    yield check_numa()
+    yield check_gpus()
+    yield check_ray_auth()
+    yield check_home(config)
+    yield from check_ports(config)
+    yield check_model(config)
+
+
+def check_python() -> Check:
+    return Check("python", Level.OK, f"{platform.python_version()} at {sys.executable}")
+
+
+def check_package(name: str) -> Check:
+    found = _installed(name)
+    if found is None:
+        return Check(name, Level.FAIL, "not installed", f"pip install {name}")
+    return Check(name, Level.OK, found)
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def check_faiss() -> Check:
+    """faiss-cpu and faiss-gpu write to the same folder: the later one breaks the earlier."""
+    found = {name: _installed(name) for name in ("faiss-cpu", "faiss-gpu", "faiss-gpu-cu12")}
+    there = [f"{name} {number}" for name, number in found.items() if number is not None]
+    if not there:
+        return Check("faiss", Level.FAIL, "not installed", "pip install faiss-cpu")
+    if len(there) > 1:
+        names = " ".join(name for name, number in found.items() if number is not None)
+        return Check(
+            "faiss",
+            Level.FAIL,
+            f"{' and '.join(there)} overwrite each other",
+            f"pip uninstall {names}, then install one of them",
+        )
+    return Check("faiss", Level.OK, there[0])
+
+
+def check_cores(config: ThothConfig) -> Check:
+    usable = len(os.sched_getaffinity(0))
+    limit = cgroup_cpus()
+    share = usable if limit is None else min(float(usable), limit)
+    found = f"{usable} cores" + ("" if limit is None else f", cgroup limit {limit:g}")
+    wanted = config.gpu_worker.count
+    if share < wanted:
+        return Check(
+            "cores", Level.WARN, found, f"set gpu_worker.count to at most {max(1, int(share))}"
+        )
+    return Check("cores", Level.OK, found)
+
+
+def check_memory() -> Check:
+    available = psutil.virtual_memory().available
+    limit = cgroup_memory_bytes()
+    room = available if limit is None else min(available, limit)
+    found = f"{available / _GIB:.1f} GiB available"
+    if limit is not None:
+        found += f", cgroup limit {limit / _GIB:.1f} GiB"
+    if room < _MEMORY_BYTES:
+        return Check(
+            "memory", Level.WARN, found, f"{_MEMORY_BYTES // _GIB} GiB are needed for the demo"
+        )
+    return Check("memory", Level.OK, found)
+
+
+def check_numa() -> Check:
+    nodes = numa_nodes()
+    return Check("numa", Level.OK, "; ".join(nodes) or "the kernel tells of no nodes")
+
+
+def check_gpus() -> Check:
+    found = gpus()
+    if not found:
+        return Check("gpus", Level.OK, "none: models run on the cpu device")
+    advice = "models run on the cpu device in this version"
+    return Check("gpus", Level.OK, "; ".join(found), advice)
+
+
+def check_ray_auth() -> Check:
+    mode = ray_auth_mode()
+    match mode:
+        case "token":
+            return Check("ray authentication", Level.OK, "RAY_AUTH_MODE=token")
+        case "":
+            return Check(
+                "ray authentication",
+                Level.OK,
+                "RAY_AUTH_MODE is not set: `up` uses token",
+                "set it before `ray start`, whose default differs between versions",
+            )
+        case _:
+            return Check(
+                "ray authentication",
+                Level.WARN,
+                f"RAY_AUTH_MODE={mode}",
+                "whoever reaches Ray's ports can run code: set RAY_AUTH_MODE=token",
+            )
+
+
+def check_home(config: ThothConfig) -> Check:
+    home = config.home_dir
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+        free = psutil.disk_usage(str(home)).free
+    except OSError as error:
+        return Check(
+            "home", Level.FAIL, f"{home}: {error.strerror}", "set home to a writable folder"
+        )
+    found = f"{home}, {free / _GIB:.1f} GiB free"
+    if free < _DISK_BYTES:
+        return Check("home", Level.WARN, found, f"{_DISK_BYTES // _GIB} GiB are advised")
+    return Check("home", Level.OK, found)
+
+
+def check_ports(config: ThothConfig) -> Iterator[Check]:
+    run = RunFile(config.home_dir).read()
+    gateway = config.gateway
+    for name, port in (("http port", gateway.http_port), ("grpc port", gateway.grpc_port)):
+        if port == 0 or is_free(gateway.http_host, port):
+            yield Check(name, Level.OK, f"{port} is free" if port else "any free one")
+        elif run is not None and run.is_alive:
+            yield Check(name, Level.OK, f"{port} is taken, a cluster is up ({run.process.pid})")
+        else:
+            setting = f"gateway.{name.replace(' ', '_')}"
+            yield Check(name, Level.FAIL, f"{port} is taken", f"set {setting} to another port")
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether a server could bind there now."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def check_model(config: ThothConfig) -> Check:
+    """Finds the file, checks its hash, and converts it if that was never done."""
+    # Imports torch, which no other check needs.
+    from cluster.models.catalogue import resolve_model  # noqa: PLC0415
+
+    source = config.model.source
+    try:
+        folder = resolve_model(source, config.models_dir)
+    except ThothError as error:
+        return Check("model", Level.FAIL, error.message, error.limit or "see model.source")
+    return Check("model", Level.OK, f"{source}: {folder.path}, {folder.fingerprint[:12]}")

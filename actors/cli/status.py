@@ -1,0 +1,132 @@
+"""`thoth status`: who is there, and whether an answer can be had."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import grpc
+import httpx
+import typer
+
+from actors.cli.console import results, table, write_json
+from actors.cli.options import AsJson, ConfigFile, Settings, settings_in_force
+from actors.cli.runfile import RunFile
+from cluster.config import ThothConfig
+from cluster.scheduling.membership import Member
+from cluster.wire.members import member_from_pb
+from cluster.wire.status import from_rpc_error
+from protos.thoth.v1 import supervisor_pb2, supervisor_pb2_grpc
+
+_TIMEOUT_S = 5.0
+
+Supervisor = Annotated[
+    str | None,
+    typer.Option("--supervisor", help="host:port of the supervisor, where `up` was not used."),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A member as the supervisor describes it. `lease_age_s` None: it never came up."""
+
+    member: Member
+    num_restarts: int
+    lease_age_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`why` says what is missing when `is_ready` is false."""
+
+    is_ready: bool
+    why: str
+    http: str
+    uptime_s: float
+    seats: tuple[Seat, ...]
+
+
+def status(
+    config: ConfigFile = None,
+    settings: Settings = None,
+    supervisor: Supervisor = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the members of the cluster; exit status 1 unless it can answer."""
+    report = look(settings_in_force(config, settings), supervisor)
+    if as_json:
+        write_json(report)
+    else:
+        _show(report)
+    if not report.is_ready:
+        raise typer.Exit(1)
+
+
+def look(config: ThothConfig, supervisor: str | None) -> Report:
+    """Asks the gateway and the supervisor. Raises Unavailable when the latter does not answer."""
+    run = RunFile(config.home_dir).read()
+    endpoints = run.endpoints if run is not None and run.is_alive else None
+    http = endpoints.http if endpoints else _configured_http(config)
+    why = _why_not_ready(http)
+    address = supervisor or (endpoints.supervisor if endpoints else None)
+    if address is None:
+        return Report(not why, why, http, 0.0, ())
+    described = _describe(address)
+    seats = tuple(_seat(status) for status in described.members)
+    absent = [seat.member.name for seat in seats if not seat.member.is_ready]
+    why = why or (f"not ready: {', '.join(absent)}" if absent else "")
+    return Report(not why, why, http, described.uptime_s, seats)
+
+
+def _configured_http(config: ThothConfig) -> str:
+    return f"http://{config.gateway.http_host}:{config.gateway.http_port}"
+
+
+def _why_not_ready(http: str) -> str:
+    """Empty when the gateway says that it is."""
+    try:
+        response = httpx.get(f"{http}/ready", timeout=_TIMEOUT_S)
+    except httpx.TransportError as error:
+        return f"no gateway answers at {http}: {error}"
+    return "" if response.is_success else f"the gateway says {response.text.strip()}"
+
+
+def _describe(address: str) -> supervisor_pb2.DescribeClusterResponse:
+    with grpc.insecure_channel(address) as channel:
+        stub = supervisor_pb2_grpc.SupervisorServiceStub(channel)
+        try:
+            return stub.DescribeCluster(supervisor_pb2.DescribeClusterRequest(), timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None
+
+
+def _seat(status: supervisor_pb2.MemberStatus) -> Seat:
+    return Seat(
+        member_from_pb(status.member),
+        status.num_restarts,
+        status.lease_age_s if status.HasField("lease_age_s") else None,
+    )
+
+
+def _show(report: Report) -> None:
+    console = results()
+    if report.seats:
+        rows = table("", "role", "name", "ready", "address", "pid", "restarts", "lease")
+        for seat in report.seats:
+            rows.add_row(*_row(seat))
+        console.print(rows)
+    said = "ready" if report.is_ready else report.why
+    console.print(f"{report.http}: {said}", markup=False, soft_wrap=True)
+
+
+def _row(seat: Seat) -> tuple[str, ...]:
+    member = seat.member
+    return (
+        str(member.role),
+        member.name,
+        "yes" if member.is_ready else "no",
+        member.address or "-",
+        str(member.pid or "-"),
+        str(seat.num_restarts),
+        "-" if seat.lease_age_s is None else f"{seat.lease_age_s:.1f} s",
+    )

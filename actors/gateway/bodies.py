@@ -1,0 +1,177 @@
+"""Bodies of HTTP requests: what OpenAI's clients send, and our own fields beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import from_json
+
+from cluster.errors import InvalidArgument, Unsupported
+
+Body = TypeVar("Body", bound=BaseModel)
+Text = Annotated[str, Field(strict=True)]
+Whole = Annotated[int, Field(strict=True)]
+Real = Annotated[float, Field(strict=True)]
+
+# Parameters of OpenAI's API that change the answer, and the values of them that ask for nothing.
+_NOT_OFFERED: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "logit_bias": ({},),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+    "web_search_options": (),
+    "reasoning_effort": (),
+    "best_of": (1,),
+    "suffix": (),
+}
+
+
+class OpenBody(BaseModel):
+    """Unknown keys are ignored, as OpenAI's clients send ones that change nothing here."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class StrictBody(BaseModel):
+    """Our own: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ChatMessageBody(OpenBody):
+    role: Text = Field(description="system (or developer), user or assistant.")
+    content: Any = Field(
+        description='A string, or parts `[{"type": "text", "text": ...}]`, which are joined.'
+    )
+
+
+class StreamOptionsBody(OpenBody):
+    include_usage: bool = Field(False, description="One more chunk, before [DONE], with usage.")
+
+
+class RetrievalBody(StrictBody):
+    """What to look up before answering."""
+
+    collections: list[Text] = Field(description="Names of the collections to search.")
+    top_k: Whole = Field(4, description="Passages put before the model.")
+    order: Literal["retrieval"] = Field("retrieval", description="Best passage first.")
+    filters: dict[str, Text] = Field(
+        default_factory=dict, description="Metadata that documents must have, as equal strings."
+    )
+    max_context_tokens: Whole | None = Field(
+        None, description="Passages are dropped from the end until they fit."
+    )
+    query: Text | None = Field(
+        None, description="What to search for; by default the last user message."
+    )
+    citations: bool = Field(True, description="Whether the answer lists its passages.")
+
+
+class ChatCompletionBody(OpenBody):
+    """POST /v1/chat/completions."""
+
+    model: Text = Field(description="One of GET /v1/models.")
+    messages: list[ChatMessageBody] = Field(description="The conversation so far.")
+    temperature: Real | None = Field(
+        None, description="0 to 2. Absent or null is 0, greedy: unlike OpenAI's API, where it is 1."
+    )
+    top_p: Real | None = Field(None, description="Nucleus mass kept, above 0, at most 1.")
+    top_k: Whole | None = Field(None, description="Most likely tokens kept; absent keeps all.")
+    seed: Whole | None = Field(None, description="0 to 2^63 - 1; absent draws one.")
+    max_tokens: Whole | None = Field(
+        None, description="Absent is the server's default, or what is left of the context."
+    )
+    max_completion_tokens: Whole | None = Field(None, description="The same as max_tokens.")
+    stop: list[Text] | None = Field(
+        None, description="A string or up to 16: the answer ends before the first of them."
+    )
+    stop_ids: list[Whole] = Field(
+        default_factory=list, description="Token ids that end the answer."
+    )
+    stream: bool | None = Field(None, description="Server-sent events instead of one object.")
+    stream_options: StreamOptionsBody | None = Field(None, description="Only with stream.")
+    retrieval: RetrievalBody | None = Field(
+        None, description="Absent: a plain answer of the model."
+    )
+    timeout_s: Real | None = Field(None, description="Seconds until nobody wants the answer.")
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _as_list(cls, stop: Any) -> Any:
+        return [stop] if isinstance(stop, str) else stop
+
+
+class RetrieveBody(StrictBody):
+    """POST /v1/retrieve."""
+
+    collections: list[Text]
+    query: Text
+    top_k: Whole = 4
+    filters: dict[str, Text] = Field(default_factory=dict)
+
+
+class CollectionBody(StrictBody):
+    """POST /v1/collections."""
+
+    name: Text
+
+
+class DocumentBody(StrictBody):
+    id: Text = Field(description="Unique in its collection.")
+    title: Text = ""
+    text: Text
+    metadata: dict[str, Text] = Field(default_factory=dict)
+
+
+class DocumentsBody(StrictBody):
+    """POST /v1/collections/{name}/documents: an idempotent upsert."""
+
+    documents: list[DocumentBody]
+
+
+def parse(body: bytes, kind: type[Body]) -> Body:
+    """Raises InvalidArgument that names the field at fault, Unsupported for what is not offered."""
+    try:
+        content = from_json(body)
+    except ValueError as error:
+        raise InvalidArgument(
+            f"the body is no JSON: {error}", field="body", limit="JSON in UTF-8"
+        ) from None
+    if not isinstance(content, dict):
+        raise InvalidArgument(
+            f"the body is a {type(content).__name__}", field="body", limit="a JSON object"
+        )
+    if issubclass(kind, ChatCompletionBody):
+        _refuse_unsupported(content)
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise _first_fault(error) from None
+
+
+def _refuse_unsupported(content: Mapping[str, Any]) -> None:
+    for name, harmless in _NOT_OFFERED.items():
+        value = content.get(name)
+        if value is not None and value not in harmless:
+            said = " or ".join(map(repr, harmless)) or "absent"
+            raise Unsupported(f"{name} is not offered here", field=name, limit=f"{said}")
+
+
+def _first_fault(error: ValidationError) -> InvalidArgument:
+    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    field = ""
+    for part in fault["loc"]:
+        field += f"[{part}]" if isinstance(part, int) else f".{part}" if field else part
+    return InvalidArgument(f"{field}: {fault['msg']}", field=field, limit=fault["msg"])

@@ -1,0 +1,104 @@
+"""What a gpu_worker is made of: an engine built from the config, and the metrics it feeds."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from cluster.blocks.pool import BlockPool
+from cluster.clock import Clock
+from cluster.config import GpuWorkerConfig, ThothConfig
+from cluster.engine.engine import Engine, StepReport
+from cluster.engine.kv_cache import KvCache, KvShape
+from cluster.models.catalogue import resolve_model
+from cluster.models.folder import load_llama
+from cluster.models.llama import DETERMINISTIC_ROWS
+from cluster.request import Request, WorkerLoad
+from cluster.scheduling.iteration import IterationLimits, IterationScheduler
+from cluster.telemetry import catalogue
+from cluster.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An engine and what is to be said of it."""
+
+    engine: Engine
+    model_name: str
+    context_tokens: int
+
+
+def build_engine(config: ThothConfig, clock: Clock) -> Built:
+    """Loads the weights: seconds. Raises Refused for a model that cannot be served."""
+    worker = config.gpu_worker
+    torch.set_num_threads(worker.threads or _fair_share(worker))
+    folder = resolve_model(config.model.source, config.models_dir)
+    model = load_llama(folder.path, row_multiple=DETERMINISTIC_ROWS if worker.deterministic else 1)
+    shape = model.config
+    context_tokens = min(config.model.context_tokens or shape.max_position, shape.max_position)
+    limits = IterationLimits(
+        step_tokens=worker.step_tokens,
+        max_running=worker.max_running,
+        max_waiting=worker.max_waiting,
+        context_tokens=context_tokens,
+    )
+    engine = Engine(
+        model=model,
+        vocab_size=shape.vocab_size,
+        scheduler=IterationScheduler(limits, BlockPool(worker.kv_blocks)),
+        cache=KvCache(
+            KvShape(shape.num_layers, shape.num_kv_heads, shape.head_dim), worker.kv_blocks
+        ),
+        clock=clock,
+    )
+    return Built(engine, config.model.name or folder.name, context_tokens)
+
+
+def _fair_share(worker: GpuWorkerConfig) -> int:
+    """The cores this process may use, shared by the workers of the machine."""
+    return max(1, len(os.sched_getaffinity(0)) // worker.count)
+
+
+class WorkerMetrics:
+    """Counts steps and requests under the catalogue's names."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._queue_seconds = metrics.histogram(catalogue.REQUEST_QUEUE_SECONDS)
+        self._prefill_seconds = metrics.histogram(catalogue.PREFILL_SECONDS)
+        self._step_seconds = metrics.histogram(catalogue.STEP_SECONDS)
+        self._step_tokens = metrics.histogram(catalogue.STEP_TOKENS)
+        self._running = metrics.gauge(catalogue.NUM_REQUESTS_RUNNING)
+        self._waiting = metrics.gauge(catalogue.NUM_REQUESTS_WAITING)
+        self._blocks = metrics.gauge(catalogue.KV_BLOCKS)
+        self._prompt_tokens = metrics.counter(catalogue.PROMPT_TOKENS)
+        self._generated_tokens = metrics.counter(catalogue.GENERATED_TOKENS)
+        self._recomputed_tokens = metrics.counter(catalogue.RECOMPUTED_TOKENS)
+        self._preemptions = metrics.counter(catalogue.PREEMPTIONS)
+
+    def took_in(self, request: Request) -> None:
+        self._prompt_tokens.inc(request.num_prompt_tokens)
+
+    def stepped(self, report: StepReport, load: WorkerLoad) -> None:
+        self._step_seconds.observe(report.seconds)
+        if report.num_prefill_rows:
+            self._step_tokens.labels("prefill").observe(report.num_prefill_rows)
+        if report.num_decode_rows:
+            self._step_tokens.labels("decode").observe(report.num_decode_rows)
+        self._generated_tokens.inc(len(report.tokens))
+        self._preemptions.inc(report.num_preempted)
+        for finished in report.finished:
+            self._recomputed_tokens.inc(finished.num_recomputed)
+            if finished.queue_s is not None:
+                self._queue_seconds.observe(finished.queue_s)
+            if finished.prefill_s is not None:
+                self._prefill_seconds.observe(finished.prefill_s)
+        self.loaded(load)
+
+    def loaded(self, load: WorkerLoad) -> None:
+        """Sets the gauges."""
+        self._running.set(load.num_running)
+        self._waiting.set(load.num_waiting)
+        self._blocks.labels("device", "free").set(load.num_free_blocks)
+        self._blocks.labels("device", "used").set(load.num_blocks - load.num_free_blocks)

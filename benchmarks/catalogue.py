@@ -1,0 +1,47 @@
+"""Every benchmark there is, as data. Its code is imported when it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import import_module
+from typing import cast
+
+from rich.console import Console
+
+from benchmarks.result import Outcome
+
+
+class Scale(StrEnum):
+    """How much is run: QUICK is the smallest run that still means something, about a minute."""
+
+    QUICK = "quick"
+    FULL = "full"
+
+
+Run = Callable[[Scale, Console], Outcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A row of the list. `module` has a function `run(scale, console)`."""
+
+    name: str
+    summary: str
+    module: str
+    full_minutes: int
+
+    def load(self) -> Run:
+        return cast(Run, import_module(self.module).run)
+
+
+BENCHMARKS: tuple[Benchmark, ...] = (
+    Benchmark(
+        "ask",
+        "questions over real documents through a whole local cluster: time to first token in its "
+        "parts, tokens per second, at concurrency 1 and 4",
+        "benchmarks.ask",
+        full_minutes=10,
+    ),
+)

@@ -1,0 +1,115 @@
+"""What a benchmark leaves behind: rows, verdicts, and what a stranger needs to run it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+Cell = str | int | float
+Row = Mapping[str, Cell]
+
+LIBRARIES = ("thoth-cluster", "torch", "ray", "grpcio", "faiss-cpu", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An aim, what was measured for it, and whether that is enough. One not met is kept too."""
+
+    aim: str
+    measured: str
+    met: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one benchmark found. All rows have the same keys."""
+
+    rows: Sequence[Row]
+    verdicts: Sequence[Verdict]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The middle and the tails of some observations."""
+
+    p10: float
+    median: float
+    p90: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Quantiles by linear interpolation. Raises ValueError without observations."""
+        if not values:
+            raise ValueError("no observations")
+        if len(values) == 1:
+            return cls(values[0], values[0], values[0])
+        cuts = statistics.quantiles(values, n=10, method="inclusive")
+        return cls(cuts[0], statistics.median(values), cuts[8])
+
+
+def machine() -> dict[str, Cell]:
+    """What the numbers depend on and a reader cannot guess."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": platform.platform(),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+
+
+def write(path: Path, benchmark: str, command: str, outcome: Outcome) -> None:
+    """The whole result as JSON. Raises OSError."""
+    found = {
+        "benchmark": benchmark,
+        "command": command,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": outcome.seed,
+        "machine": machine(),
+        "versions": versions(),
+        "rows": [dict(row) for row in outcome.rows],
+        "verdicts": [asdict(verdict) for verdict in outcome.verdicts],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def show(console: Console, benchmark: str, outcome: Outcome) -> None:
+    """Rows as a table, then what they say about the aims."""
+    columns = list(outcome.rows[0]) if outcome.rows else []
+    table = Table(title=benchmark)
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right")
+    for row in outcome.rows:
+        table.add_row(*(_said(row[column]) for column in columns))
+    console.print(table)
+    for verdict in outcome.verdicts:
+        word = "met" if verdict.met else "NOT MET"
+        console.print(f"{word}: {verdict.aim}: {verdict.measured}", highlight=False)
+
+
+def _said(cell: Cell) -> str:
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)

@@ -1,0 +1,63 @@
+"""The SDK: plain records in and out, typed errors, deadlines on every call.
+
+from cluster.client import Client
+
+with Client("127.0.0.1:9000") as client:
+    print(client.ask("What does the with statement do?", collections=["kb"]).text)
+"""
+
+from cluster.client.aio import AsyncClient
+from cluster.client.aio_connection import AsyncStream
+from cluster.client.calls import MAX_DOCUMENT_BYTES
+from cluster.client.local import ClusterProcess, Endpoints
+from cluster.client.policy import DEFAULT_ENDPOINT, RetryPolicy
+from cluster.client.sync import Client
+from cluster.client.sync_connection import Stream
+from cluster.errors import ThothError
+from cluster.request import ChatRole, FinishReason, Message, Timings, Usage
+from cluster.retrieval.records import Citation, Collection, Document, ScoredChunk, UpsertResult
+from cluster.wire.answers import (
+    Answer,
+    AskOptions,
+    Delta,
+    DocumentPage,
+    Finished,
+    Retrieved,
+    ServedModel,
+    Started,
+    StreamEvent,
+    Upserted,
+)
+
+__all__ = [
+    "DEFAULT_ENDPOINT",
+    "MAX_DOCUMENT_BYTES",
+    "Answer",
+    "AskOptions",
+    "AsyncClient",
+    "AsyncStream",
+    "ChatRole",
+    "Citation",
+    "Client",
+    "ClusterProcess",
+    "Collection",
+    "Delta",
+    "Document",
+    "DocumentPage",
+    "Endpoints",
+    "FinishReason",
+    "Finished",
+    "Message",
+    "Retrieved",
+    "RetryPolicy",
+    "ScoredChunk",
+    "ServedModel",
+    "Started",
+    "Stream",
+    "StreamEvent",
+    "ThothError",
+    "Timings",
+    "UpsertResult",
+    "Upserted",
+    "Usage",
+]

@@ -1,0 +1,157 @@
+"""The client for programs with an event loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Self, Unpack
+
+from cluster.client.aio_connection import AsyncConnection, AsyncStream
+from cluster.client.calls import (
+    Turn,
+    checked_options,
+    joined,
+    question_messages,
+    to_messages,
+    upsert_batches,
+)
+from cluster.client.policy import DEFAULT_TIMEOUT_S, RetryPolicy, Target, checked_timeout_s
+from cluster.request import Message
+from cluster.retrieval.records import Collection, Document
+from cluster.wire import public
+from cluster.wire.answers import (
+    Answer,
+    AskOptions,
+    DocumentPage,
+    Retrieved,
+    ServedModel,
+    Upserted,
+)
+
+
+class AsyncCollections:
+    """`client.collections`."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def create(self, name: str) -> Collection:
+        """The collection, made now unless it was there."""
+        return await self._connection.run(public.create_collection(name))
+
+    async def get(self, name: str) -> Collection:
+        return await self._connection.run(public.get_collection(name))
+
+    async def list(self) -> tuple[Collection, ...]:
+        return await self._connection.run(public.list_collections())
+
+    async def delete(self, name: str) -> int:
+        """Returns how many documents went with it."""
+        return await self._connection.run(public.delete_collection(name))
+
+
+class AsyncDocuments:
+    """`client.documents`."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def upsert(self, collection: str, documents: Iterable[Document]) -> Upserted:
+        """Adds or replaces documents, in batches; when it returns they are durable and searchable.
+
+        An error leaves the batches before it stored: the same call may be made again.
+        """
+        parts = []
+        for batch in upsert_batches(collection, documents):
+            with batch.named_by_caller():
+                parts.append(await self._connection.run(batch.call))
+        return joined(parts)
+
+    async def get(self, collection: str, id: str) -> Document:
+        return await self._connection.run(public.get_document(collection, id))
+
+    async def list(
+        self, collection: str, limit: int | None = None, after: str = ""
+    ) -> DocumentPage:
+        """A page of documents without texts, in the byte order of their ids."""
+        return await self._connection.run(public.list_documents(collection, limit, after))
+
+    async def delete(self, collection: str, ids: Sequence[str]) -> int:
+        """Returns how many of the ids existed."""
+        return await self._connection.run(public.delete_documents(collection, ids))
+
+
+class AsyncClient:
+    """A client of one gateway, to be used from one event loop.
+
+    `endpoint` is host:port of the gateway's gRPC port, by default `THOTH_ENDPOINT`; `api_key` is by
+    default `THOTH_API_KEY`. `timeout_s` bounds every call, retries included. Every error is a
+    `ThothError`.
+    """
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        retries: RetryPolicy | None = None,
+    ) -> None:
+        target = Target.of(endpoint, api_key, os.environ)
+        self._connection = AsyncConnection(
+            target, checked_timeout_s(timeout_s), retries or RetryPolicy()
+        )
+        self.collections = AsyncCollections(self._connection)
+        self.documents = AsyncDocuments(self._connection)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    async def ask(self, question: str, **options: Unpack[AskOptions]) -> Answer:
+        """One question, one answer; over documents when `collections` are named."""
+        return await self._chat(question_messages(question), options)
+
+    async def chat(self, messages: Sequence[Turn], **options: Unpack[AskOptions]) -> Answer:
+        """The answer to a whole conversation."""
+        return await self._chat(to_messages(messages), options)
+
+    def stream(self, messages: str | Sequence[Turn], **options: Unpack[AskOptions]) -> AsyncStream:
+        """The answer to a question or a conversation, event by event."""
+        turns = question_messages(messages) if isinstance(messages, str) else to_messages(messages)
+        timeout_s = self._timeout_s(options)
+        call = public.stream_chat(turns, checked_options(options), timeout_s)
+        return AsyncStream(self._connection, call, timeout_s)
+
+    async def retrieve(
+        self,
+        query: str,
+        collections: Sequence[str],
+        *,
+        top_k: int | None = None,
+        filters: Mapping[str, str] | None = None,
+    ) -> Retrieved:
+        """Chunks for a query, without an answer."""
+        return await self._connection.run(public.retrieve(query, collections, top_k, filters))
+
+    async def models(self) -> tuple[ServedModel, ...]:
+        return await self._connection.run(public.list_models())
+
+    async def _chat(self, messages: Sequence[Message], options: AskOptions) -> Answer:
+        timeout_s = self._timeout_s(options)
+        call = public.chat(messages, checked_options(options), timeout_s)
+        return await self._connection.run(call, timeout_s)
+
+    def _timeout_s(self, options: AskOptions) -> float:
+        return checked_timeout_s(options.get("timeout_s", self._connection.timeout_s))

@@ -1,0 +1,140 @@
+"""A sync channel with deadlines, retries and typed errors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from random import Random
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+import grpc
+
+from cluster.client.calls import StreamReader
+from cluster.client.policy import CHANNEL_OPTIONS, Attempts, RetryPolicy, Target
+from cluster.clock import MonotonicClock
+from cluster.errors import ThothError
+from cluster.wire.answers import Answer, Finished, StreamEvent
+from cluster.wire.public import Call
+
+Reply = TypeVar("Reply")
+
+
+class RunningCall(Protocol):
+    """A streaming call as the grpc package returns it."""
+
+    def __next__(self) -> StreamEvent | ThothError: ...
+    def cancel(self) -> object: ...
+
+
+class Connection:
+    """One gateway, as many calls as one likes."""
+
+    def __init__(self, target: Target, timeout_s: float, retries: RetryPolicy) -> None:
+        self.target = target
+        self.timeout_s = timeout_s
+        self._retries = retries
+        self._channel = grpc.insecure_channel(target.endpoint, options=CHANNEL_OPTIONS)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def attempts(self, timeout_s: float) -> Attempts:
+        return Attempts(self._retries, timeout_s, MonotonicClock(), Random())
+
+    def run(self, call: Call[Reply], timeout_s: float | None = None) -> Reply:
+        """Makes a unary call until it is answered, refused or out of time."""
+        attempts = self.attempts(timeout_s or self.timeout_s)
+        method: grpc.UnaryUnaryMultiCallable[bytes, Reply] = self._channel.unary_unary(
+            call.method, response_deserializer=call.read
+        )
+        while True:
+            left_s = attempts.remaining_s()
+            metadata = self.target.metadata(left_s)
+            try:
+                return method(call.request, timeout=left_s, metadata=metadata)
+            except grpc.RpcError as error:
+                failure = self.target.explain(error)
+            time.sleep(attempts.pause_s(failure))
+
+    def open(self, call: Call[StreamEvent | ThothError], left_s: float) -> RunningCall:
+        """Starts a streaming call, once."""
+        method: grpc.UnaryStreamMultiCallable[bytes, StreamEvent | ThothError]
+        method = self._channel.unary_stream(call.method, response_deserializer=call.read)
+        return method(call.request, timeout=left_s, metadata=self.target.metadata(left_s))
+
+
+class Stream:
+    """An answer as it is written: `with client.stream(...) as stream: for event in stream: ...`
+
+    Entering waits for the first event, retrying until it is there. Leaving early cancels the call,
+    and the cluster stops working on it. After the last event `answer()` has all of it.
+    """
+
+    def __init__(
+        self, connection: Connection, call: Call[StreamEvent | ThothError], timeout_s: float
+    ) -> None:
+        self._connection = connection
+        self._call = call
+        self._attempts = connection.attempts(timeout_s)
+        self._reader = StreamReader()
+        self._running: RunningCall | None = None
+        self._events: Iterator[StreamEvent] = iter(())
+
+    def __enter__(self) -> Self:
+        while True:
+            try:
+                self._events = self._open()
+                return self
+            except ThothError as error:
+                self.close()
+                failure = error
+            time.sleep(self._attempts.pause_s(failure))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[StreamEvent]:
+        return self._events
+
+    def close(self) -> None:
+        """Cancels what still runs; a stream that was closed has no more events."""
+        self._events = iter(())
+        if self._running is not None:
+            self._running.cancel()
+            self._running = None
+
+    def answer(self) -> Answer:
+        """The whole answer, once the stream was read to its end. Raises Refused before."""
+        return self._reader.answer()
+
+    def _open(self) -> Iterator[StreamEvent]:
+        """All events, the first of which has arrived."""
+        running = self._connection.open(self._call, self._attempts.remaining_s())
+        self._running = running
+        return self._follow(running, self._next(running))
+
+    def _follow(self, running: RunningCall, first: StreamEvent) -> Iterator[StreamEvent]:
+        event = first
+        yield event
+        while not isinstance(event, Finished):
+            event = self._next(running)
+            yield event
+        # The call itself ends now; cancelling it instead would look like a caller who left.
+        with suppress(grpc.RpcError):
+            next(running, None)
+
+    def _next(self, running: RunningCall) -> StreamEvent:
+        try:
+            event = next(running, None)
+        except grpc.RpcError as error:
+            raise self._connection.target.explain(error) from None
+        if event is None:
+            raise self._reader.ended()
+        return self._reader.read(event)

@@ -1,0 +1,26 @@
+"""Every setting, and where its value comes from: flags > `THOTH_*` > file > defaults."""
+
+from cluster.config.load import load_config, load_file, parse_overrides, ray_auth_mode
+from cluster.config.schema import (
+    GatewayConfig,
+    GpuWorkerConfig,
+    ModelConfig,
+    RetrieverConfig,
+    Section,
+    SupervisorConfig,
+    ThothConfig,
+)
+
+__all__ = [
+    "GatewayConfig",
+    "GpuWorkerConfig",
+    "ModelConfig",
+    "RetrieverConfig",
+    "Section",
+    "SupervisorConfig",
+    "ThothConfig",
+    "load_config",
+    "load_file",
+    "parse_overrides",
+    "ray_auth_mode",
+]

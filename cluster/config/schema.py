@@ -1,0 +1,137 @@
+"""The one schema of every setting: the file, the `args:` of the Serve YAML and `THOTH_*` variables.
+
+Unknown keys are errors. What is measured at start is a fact, not a setting, and is never written
+back here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and strict about names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(Section):
+    """Which model is served."""
+
+    source: str = Field(
+        "smollm2-135m-instruct",
+        description="A name from the catalogue (`smollm2-135m-instruct`), a .gguf file, or a "
+        "Hugging Face folder with config.json, safetensors and tokenizer.json.",
+    )
+    name: str | None = Field(
+        None,
+        description="What clients call it; by default the catalogue's name or the file's stem.",
+    )
+    context_tokens: Count | None = Field(
+        None, description="Longest prompt plus answer; by default what the model was trained for."
+    )
+
+
+class GpuWorkerConfig(Section):
+    """Workers that hold the model, one per device."""
+
+    count: Count = Field(1, description="Number of workers.")
+    device: Literal["cpu"] = Field("cpu", description="Where the model runs.")
+    threads: Count | None = Field(
+        None, description="Threads of linear algebra per worker; by default the cores shared out."
+    )
+    kv_blocks: Count = Field(
+        2048, description="KV pool in blocks of 16 tokens, shared by all running requests."
+    )
+    max_running: Count = Field(32, description="Requests computed together.")
+    max_waiting: int = Field(
+        128, ge=0, description="Requests that may wait; one more is refused with retry-after."
+    )
+    step_tokens: Count = Field(
+        512, description="Rows computed per step: decodes first, the rest is a chunk of prompts."
+    )
+    deterministic: bool = Field(
+        True,
+        description="Rows are padded so that logits do not depend on the batch, bit for bit.",
+    )
+
+
+class RetrieverConfig(Section):
+    """Documents, their chunks and the index."""
+
+    chunk_chars: int = Field(
+        1200, ge=100, le=20000, description="Longest chunk, in Unicode code points."
+    )
+    max_document_bytes: int = Field(
+        8 * 2**20, ge=1, description="Largest document, in bytes of UTF-8."
+    )
+    max_batch_documents: Count = Field(256, description="Documents in one upsert.")
+    candidates: Count = Field(50, description="Chunks taken from each ranking before fusion.")
+
+
+class GatewayConfig(Section):
+    """The public door: HTTP and gRPC."""
+
+    http_host: str = Field("127.0.0.1", description="Bind address. A public one needs API keys.")
+    http_port: Port = Field(8000, description="HTTP port; 0 takes a free one (local mode).")
+    grpc_port: Port = Field(9000, description="gRPC port; 0 takes a free one (local mode).")
+    api_keys_file: Path | None = Field(
+        None, description="Lines `name:sha256-of-key`; without it only loopback peers are served."
+    )
+    replicas: Count = Field(1, description="Gateway replicas under Ray Serve.")
+    max_requests: Count = Field(
+        160, description="Answers in progress per replica; one more gets 429 with Retry-After."
+    )
+    default_max_tokens: Count = Field(256, description="Used when a call gives no max_tokens.")
+    default_timeout_s: Seconds = Field(600.0, description="Used when a call gives no timeout.")
+    max_timeout_s: Seconds = Field(3600.0, description="Longest time a call may ask for.")
+    max_top_k: Count = Field(64, description="Most documents one call may retrieve.")
+    max_body_bytes: Count = Field(16 * 2**20, description="Largest HTTP body.")
+    system_prompt: str = Field(
+        "You answer questions using the documents given. Be brief.",
+        description="Used with retrieval when a call brings no system message of its own.",
+    )
+
+
+class SupervisorConfig(Section):
+    """Leases, and when the cluster ends by itself."""
+
+    heartbeat_s: Seconds = Field(1.0, description="How often members renew their lease.")
+    lease_s: Seconds = Field(5.0, description="A member that was silent for so long is lost.")
+    start_s: Seconds = Field(180.0, description="How long an actor may take to come up.")
+    idle_s: Seconds = Field(60.0, description="Without a gateway for so long, all actors stop.")
+
+
+class ThothConfig(Section):
+    """Everything that can be set."""
+
+    home: Path = Field(
+        Path("~/.thoth"), description="Where documents, converted models and run files live."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least severe log line written."
+    )
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    gpu_worker: GpuWorkerConfig = Field(default_factory=GpuWorkerConfig)
+    retriever: RetrieverConfig = Field(default_factory=RetrieverConfig)
+    gateway: GatewayConfig = Field(default_factory=GatewayConfig)
+    supervisor: SupervisorConfig = Field(default_factory=SupervisorConfig)
+
+    @property
+    def home_dir(self) -> Path:
+        return self.home.expanduser()
+
+    @property
+    def models_dir(self) -> Path:
+        return self.home_dir / "models"
+
+    @property
+    def documents_dir(self) -> Path:
+        return self.home_dir / "documents"

@@ -1,0 +1,1 @@
+"""Search by meaning: a static embedding and a flat Faiss index."""

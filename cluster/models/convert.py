@@ -1,0 +1,106 @@
+"""A GGUF, converted once into a Hugging Face folder of float32 safetensors.
+
+    <cache>/.<name>.<random>/     written here
+    <cache>/<name>/               renamed here, whole; whoever comes second throws theirs away
+
+The name is the file's SHA-256 and the version of the conversion.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cluster.errors import InvalidArgument, NotFound
+from cluster.models.config import FIELD, llama_config
+from cluster.models.ggml_tokenizer import tokenizer_config_of, tokenizer_of
+from cluster.models.gguf import GgufFile
+from cluster.models.llama import tensor_shapes
+
+# Grows whenever the same GGUF would be written as other files.
+VERSION = 1
+
+
+def file_sha256(path: Path) -> str:
+    """64 hexadecimal digits. Raises NotFound when there is no such file."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise NotFound(
+            f"{path} cannot be read: {error}", field=FIELD, limit="an existing GGUF file"
+        ) from error
+
+
+def converted(gguf: Path, sha256: str, cache_dir: Path) -> Path:
+    """The folder for this file, made now unless it is there. Safe against processes that race.
+
+    Raises InvalidArgument or Unsupported for a file that is damaged or holds something else.
+    """
+    target = cache_dir / f"{sha256}-{VERSION}"
+    if target.is_dir():
+        return target
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=cache_dir))
+    try:
+        write_folder(GgufFile(gguf), draft)
+        _publish(draft, target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return target
+
+
+def _publish(draft: Path, target: Path) -> None:
+    try:
+        draft.rename(target)
+    except OSError:
+        # Another process was first: its folder is the same as ours.
+        if not target.is_dir():
+            raise
+
+
+def write_folder(gguf: GgufFile, folder: Path) -> None:
+    """Writes config.json, tokenizer.json, tokenizer_config.json, generation_config.json and
+    model.safetensors."""
+    raw = gguf.config()
+    config = llama_config(raw)
+    _check_shapes(gguf, tensor_shapes(config))
+    _write_json(folder / "config.json", raw)
+    ids = {key: raw[key] for key in ("bos_token_id", "eos_token_id")}
+    _write_json(folder / "generation_config.json", ids)
+    _write_json(folder / "tokenizer_config.json", tokenizer_config_of(gguf.metadata))
+    tokenizer_of(gguf.metadata).save(str(folder / "tokenizer.json"))
+    tensors = {name: _finite(gguf.path, name, t) for name, t in gguf.tensors(config)}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _check_shapes(gguf: GgufFile, expected: Mapping[str, tuple[int, ...]]) -> None:
+    found = gguf.shapes()
+    for name in sorted(expected.keys() | found.keys()):
+        if found.get(name) != expected.get(name):
+            raise InvalidArgument(
+                f"{gguf.path}: {name} is {found.get(name, 'missing')}, and "
+                f"{expected.get(name, 'unknown')} by the file's own metadata",
+                field=FIELD,
+                limit="tensors that agree with the metadata",
+            )
+
+
+def _finite(path: Path, name: str, tensor: Tensor) -> Tensor:
+    if not torch.isfinite(tensor).all():
+        raise InvalidArgument(
+            f"{path}: {name} is not finite everywhere", field=FIELD, limit="finite weights"
+        )
+    return tensor.contiguous()
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,167 @@
+"""A Hugging Face folder: config.json, safetensors, tokenizer.json. Data only: a pickle can run code
+when it is opened, so a folder that holds one is refused, and code it points to is never loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from cluster.errors import InvalidArgument, NotFound, Unsupported
+from cluster.models.config import FIELD, llama_config
+from cluster.models.llama import DETERMINISTIC_ROWS, Llama, assemble, tensor_shapes
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt")
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A folder that was found fit. `fingerprint` is 64 hexadecimal digits over config and weights;
+    of a converted GGUF it is the file's SHA-256."""
+
+    path: Path
+    name: str
+    fingerprint: str
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises InvalidArgument when the file is missing, is not JSON or no object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidArgument(
+            f"{path} does not exist", field=FIELD, limit=f"a folder with {path.name}"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidArgument(
+            f"{path} cannot be read as JSON: {error}", field=FIELD, limit="UTF-8 JSON"
+        ) from error
+    if not isinstance(content, dict):
+        raise InvalidArgument(
+            f"{path} holds a {type(content).__name__}", field=FIELD, limit="a JSON object"
+        )
+    return content
+
+
+def check_folder(path: Path, name: str) -> ModelFolder:
+    """Refuses what cannot be served before anything heavy is read.
+
+    Raises NotFound, InvalidArgument or Unsupported, each naming the file at fault.
+    """
+    if not path.is_dir():
+        raise NotFound(f"{path} is no folder", field=FIELD, limit="an existing model folder")
+    _refuse_pickles(path)
+    llama_config(read_json(path / "config.json"))
+    if not (path / "tokenizer.json").is_file():
+        raise InvalidArgument(
+            f"{path / 'tokenizer.json'} does not exist",
+            field=FIELD,
+            limit="a folder with tokenizer.json (the fast tokenizer's format)",
+        )
+    return ModelFolder(path, name, fingerprint(path))
+
+
+def _refuse_pickles(path: Path) -> None:
+    found = sorted(f for pattern in PICKLES for f in path.glob(pattern))
+    if found:
+        raise Unsupported(
+            f"{found[0]} may be a pickle, and opening a pickle can run any code; convert the "
+            "weights to safetensors and remove it",
+            field=FIELD,
+            limit="weights in safetensors or GGUF only",
+        )
+
+
+def weight_files(path: Path) -> tuple[Path, ...]:
+    """The safetensors files in name order, all present and inside the folder."""
+    if (path / INDEX).is_file():
+        names = _shards(read_json(path / INDEX).get("weight_map"))
+    else:
+        names = [SINGLE]
+    if not names:
+        raise InvalidArgument(
+            f"{path / INDEX} has no weight_map of file names", field=FIELD, limit="a weight_map"
+        )
+    for name in names:
+        if Path(name).name != name or not (path / name).is_file():
+            raise InvalidArgument(
+                f"{path / name} is not a file of the model folder",
+                field=FIELD,
+                limit=f"a folder with {SINGLE}, or {INDEX} and its files",
+            )
+    return tuple(path / name for name in names)
+
+
+def _shards(weight_map: object) -> list[str]:
+    """File names by tensor name, as the distinct file names."""
+    if not isinstance(weight_map, Mapping):
+        return []
+    return sorted({str(name) for name in weight_map.values()})
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 over config.json, tokenizer.json and the weight files: names, lengths and bytes."""
+    digest = hashlib.sha256()
+    for file in (path / "config.json", path / "tokenizer.json", *weight_files(path)):
+        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def load_llama(
+    path: Path,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    row_multiple: int = DETERMINISTIC_ROWS,
+) -> Llama:
+    """Reads a folder's weights, as `dtype`, onto `device` (the cpu when None).
+
+    Raises InvalidArgument for a tensor that is missing or of another shape than config.json says.
+    """
+    config = llama_config(read_json(path / "config.json"))
+    shapes = tensor_shapes(config)
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(path):
+        tensors |= _read(file, shapes.keys(), device or torch.device("cpu"), dtype)
+    _check_shapes(path, shapes, tensors)
+    return Llama(config, assemble(config, tensors), row_multiple)
+
+
+def _read(
+    file: Path, wanted: Iterable[str], device: torch.device, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    try:
+        with safe_open(file, framework="pt", device=str(device)) as stored:
+            names = set(wanted) & set(stored.keys())
+            return {name: stored.get_tensor(name).to(dtype) for name in sorted(names)}
+    except (SafetensorError, OSError) as error:
+        raise InvalidArgument(
+            f"{file} cannot be read: {error}", field=FIELD, limit="a whole safetensors file"
+        ) from error
+
+
+def _check_shapes(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor]
+) -> None:
+    for name, shape in shapes.items():
+        if name not in tensors:
+            raise InvalidArgument(
+                f"the weights in {path} lack {name}", field=FIELD, limit=f"{name} {list(shape)}"
+            )
+        found = tuple(tensors[name].shape)
+        if found != shape:
+            raise InvalidArgument(
+                f"{name} in {path} is {list(found)}, config.json makes it {list(shape)}",
+                field=FIELD,
+                limit=f"{name} {list(shape)}",
+            )

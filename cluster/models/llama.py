@@ -1,0 +1,176 @@
+"""The Llama forward pass (arXiv 2302.13971), on rows.
+
+There are no sequences here, only rows: a token id and its position. What a row may look at, where
+keys and values are kept and how softmax is folded is the business of the `Attend` it is given, so
+prefill and decode, batched or alone, are the same computation.
+
+On the cpu device the bits of a float32 matrix product may depend on how many rows are multiplied at
+once: the library picks another kernel for few rows. Padded to a multiple of `DETERMINISTIC_ROWS`, a
+row's result is the same in every batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear, pad, silu
+
+from cluster.models.config import LlamaConfig
+from cluster.models.rope import Rotary, rotate
+
+# layer, q [rows, heads, head_dim], k and v [rows, kv_heads, head_dim], q and k rotated
+#   -> o [rows, heads, head_dim]
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+
+DETERMINISTIC_ROWS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Weights as [out, in]; `qkv` and `gate_up` are stacked along `out`."""
+
+    attention_norm: Tensor
+    qkv: Tensor
+    output: Tensor
+    mlp_norm: Tensor
+    gate_up: Tensor
+    down: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """`head` is `embedding` itself when the two are tied."""
+
+    embedding: Tensor
+    layers: tuple[Layer, ...]
+    norm: Tensor
+    head: Tensor
+
+
+class Llama:
+    """A model on a device. `row_multiple` 1 multiplies rows as they come: faster for few rows, and
+    their bits then depend on the batch."""
+
+    def __init__(
+        self, config: LlamaConfig, weights: Weights, row_multiple: int = DETERMINISTIC_ROWS
+    ) -> None:
+        self.config = config
+        self.weights = weights
+        self._row_multiple = row_multiple
+        self._rotary = Rotary(config, weights.embedding.device)
+
+    @torch.inference_mode()
+    def forward(
+        self, token_ids: Tensor, positions: Tensor, attend: Attend, output_rows: Tensor
+    ) -> Tensor:
+        """Logits [n, vocab] float32 of the n `output_rows`.
+
+        `token_ids`, `positions` and `output_rows` are int64 [rows], [rows] and [n]. `attend` is
+        called once per layer, in order, and may keep the k and v it is given.
+        """
+        cos, sin = self._rotary.at(positions)
+        x = self.weights.embedding[token_ids]
+        for index, layer in enumerate(self.weights.layers):
+            h = self._norm(x, layer.attention_norm)
+            q, k, v = self._heads(self._linear(h, layer.qkv))
+            o = attend(index, rotate(q, cos, sin), rotate(k, cos, sin), v)
+            x = x + self._linear(o.flatten(1), layer.output)
+            gate, up = self._linear(self._norm(x, layer.mlp_norm), layer.gate_up).chunk(2, dim=-1)
+            x = x + self._linear(silu(gate) * up, layer.down)
+        last = self._norm(x[output_rows], self.weights.norm)
+        return self._linear(last, self.weights.head).float()
+
+    def _heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Cuts [rows, (heads + 2 kv_heads) * head_dim] into q, k and v by heads."""
+        by_head = qkv.view(qkv.shape[0], -1, self.config.head_dim)
+        k_start = self.config.num_heads
+        v_start = k_start + self.config.num_kv_heads
+        return by_head[:, :k_start], by_head[:, k_start:v_start], by_head[:, v_start:]
+
+    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x / rms(x) * weight, the mean of squares in float32."""
+        wide = x.float()
+        scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.config.rms_norm_eps)
+        return weight * (wide * scale).to(x.dtype)
+
+    def _linear(self, x: Tensor, weight: Tensor) -> Tensor:
+        """x [rows, in] @ weight.T, the rows padded as the module says."""
+        rows = x.shape[0]
+        missing = -rows % self._row_multiple
+        if not missing:
+            return linear(x, weight)
+        return linear(pad(x, (0, 0, 0, missing)), weight)[:rows]
+
+
+def tensor_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
+    """Every weight by its Hugging Face name, with its shape [out, in]."""
+    hidden, inner, vocab = config.hidden_size, config.intermediate_size, config.vocab_size
+    q_size, kv_size = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    per_layer = {
+        "input_layernorm.weight": (hidden,),
+        "self_attn.q_proj.weight": (q_size, hidden),
+        "self_attn.k_proj.weight": (kv_size, hidden),
+        "self_attn.v_proj.weight": (kv_size, hidden),
+        "self_attn.o_proj.weight": (hidden, q_size),
+        "post_attention_layernorm.weight": (hidden,),
+        "mlp.gate_proj.weight": (inner, hidden),
+        "mlp.up_proj.weight": (inner, hidden),
+        "mlp.down_proj.weight": (hidden, inner),
+    }
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (vocab, hidden),
+        "model.norm.weight": (hidden,),
+    }
+    for i in range(config.num_layers):
+        shapes |= {f"model.layers.{i}.{name}": shape for name, shape in per_layer.items()}
+    if not config.tie_word_embeddings:
+        shapes["lm_head.weight"] = (vocab, hidden)
+    return shapes
+
+
+def assemble(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> Weights:
+    """Stacks the named tensors of `tensor_shapes` into layers."""
+    embedding = tensors["model.embed_tokens.weight"]
+    return Weights(
+        embedding=embedding,
+        layers=tuple(_layer(f"model.layers.{i}.", tensors) for i in range(config.num_layers)),
+        norm=tensors["model.norm.weight"],
+        head=embedding if config.tie_word_embeddings else tensors["lm_head.weight"],
+    )
+
+
+def _layer(prefix: str, tensors: Mapping[str, Tensor]) -> Layer:
+    def stacked(*names: str) -> Tensor:
+        return torch.cat([tensors[f"{prefix}{name}.weight"] for name in names])
+
+    return Layer(
+        attention_norm=tensors[f"{prefix}input_layernorm.weight"],
+        qkv=stacked("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        output=tensors[f"{prefix}self_attn.o_proj.weight"],
+        mlp_norm=tensors[f"{prefix}post_attention_layernorm.weight"],
+        gate_up=stacked("mlp.gate_proj", "mlp.up_proj"),
+        down=tensors[f"{prefix}mlp.down_proj.weight"],
+    )
+
+
+def random_tensors(config: LlamaConfig, seed: int) -> dict[str, Tensor]:
+    """Seeded weights that keep activations near unit size: for tests and benchmarks."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: (
+            torch.ones(shape)
+            if len(shape) == 1
+            else torch.randn(shape, generator=generator) / shape[1] ** 0.5
+        )
+        for name, shape in tensor_shapes(config).items()
+    }
+
+
+def random_llama(
+    config: LlamaConfig, seed: int = 0, row_multiple: int = DETERMINISTIC_ROWS
+) -> Llama:
+    """A model of seeded random weights on the cpu, for tests and benchmarks."""
+    return Llama(config, assemble(config, random_tensors(config, seed)), row_multiple)

@@ -1,0 +1,1 @@
+"""Documents that survive: one SQLite database with a word index and a log of changes."""

@@ -1,0 +1,1 @@
+"""What a cluster tells about itself: metrics, declared once, served as Prometheus text."""

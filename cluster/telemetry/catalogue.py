@@ -1,0 +1,227 @@
+"""Every metric there is, declared once. Dashboards, alerts and tests are checked against this list.
+
+    requests_total{outcome} = calls that left the gateway, each counted once
+    prompt_tokens_total     = tokens of prompts taken in, each counted once
+    recomputed_tokens_total = what a preemption made the engine compute again
+
+Names carry base units, counters end in `_total`, and every label has a short, closed list of
+values: what a label may say is known before the first request, so a tenant, a request or a
+document cannot become one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+from cluster.request import FinishReason
+from cluster.scheduling.membership import Role
+
+# vLLM's buckets for the time to first token, in seconds: dashboards made for one fit the other.
+TIME_TO_FIRST_TOKEN_BUCKETS_S = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
+    *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0),
+)
+# vLLM's buckets for the time between tokens.
+INTER_TOKEN_BUCKETS_S = (
+    *(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75),
+    *(1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
+)
+# Decisions and searches: from 50 microseconds, where a routing decision lies, to 10 seconds.
+SHORT_BUCKETS_S = (
+    *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025),
+    *(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+TOKEN_BUCKETS = tuple(float(2**n) for n in range(14))
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A dimension of a metric, with all the values it can take."""
+
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row of the catalogue. `name` is what Prometheus sees."""
+
+    name: str
+    help: str
+    labels: tuple[Label, ...] = ()
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        return tuple(label.name for label in self.labels)
+
+    @property
+    def children(self) -> tuple[tuple[str, ...], ...]:
+        """Every combination of label values, in the order of `label_names`; none without labels."""
+        return tuple(product(*(label.values for label in self.labels))) if self.labels else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Counter(Metric):
+    """Only grows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge(Metric):
+    """Goes up and down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram(Metric):
+    """Counts observations up to each of its upper bounds, `+Inf` understood."""
+
+    buckets: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A promise to users: `ratio` of the observations of `metric` are at most `threshold`.
+
+    The threshold is one of the metric's bucket bounds: the ratio is counted, not interpolated.
+    """
+
+    metric: Histogram
+    threshold: float
+    ratio: float
+
+
+_ROLE = Label("role", tuple(map(str, Role)))
+
+# Gateway: what the caller sees.
+REQUESTS = Counter(
+    "thoth_requests_total",
+    "Answers that ended, by how: a finish reason, or refused, unavailable or failed.",
+    (Label("outcome", (*map(str, FinishReason), "refused", "unavailable", "failed")),),
+)
+REQUESTS_REJECTED = Counter(
+    "thoth_requests_rejected_total",
+    "Requests turned away with retry-after because a bounded queue was full, by whose.",
+    (Label("reason", ("gateway_full", "worker_full", "no_worker")),),
+)
+RETRIES = Counter(
+    "thoth_retries_total",
+    "Generations started again on another worker, by what befell the first.",
+    (Label("reason", ("lost", "unavailable")),),
+)
+TIME_TO_FIRST_TOKEN_SECONDS = Histogram(
+    "thoth_time_to_first_token_seconds",
+    "Request validated to first token, as the gateway sees it.",
+    buckets=TIME_TO_FIRST_TOKEN_BUCKETS_S,
+)
+INTER_TOKEN_LATENCY_SECONDS = Histogram(
+    "thoth_inter_token_latency_seconds",
+    "Time from one token of an answer to the next, as the gateway sees it.",
+    buckets=INTER_TOKEN_BUCKETS_S,
+)
+
+# Scheduler.
+ROUTE_SECONDS = Histogram(
+    "thoth_route_seconds",
+    "Time to decide which worker serves a request.",
+    buckets=SHORT_BUCKETS_S,
+)
+
+# GPU worker.
+REQUEST_QUEUE_SECONDS = Histogram(
+    "thoth_request_queue_seconds",
+    "Time in a worker's queue before the first step.",
+    buckets=TIME_TO_FIRST_TOKEN_BUCKETS_S,
+)
+PREFILL_SECONDS = Histogram(
+    "thoth_prefill_seconds",
+    "First step of a prompt to its first token.",
+    buckets=TIME_TO_FIRST_TOKEN_BUCKETS_S,
+)
+NUM_REQUESTS_RUNNING = Gauge(
+    "thoth_num_requests_running", "Requests computed together in the next step."
+)
+NUM_REQUESTS_WAITING = Gauge("thoth_num_requests_waiting", "Requests in the worker's queue.")
+KV_BLOCKS = Gauge(
+    "thoth_kv_blocks",
+    "Blocks of the KV pool; free and used together are the pool.",
+    (Label("tier", ("device",)), Label("state", ("free", "used"))),
+)
+PROMPT_TOKENS = Counter(
+    "thoth_prompt_tokens_total", "Tokens of the prompts taken in, each counted once."
+)
+GENERATED_TOKENS = Counter("thoth_generated_tokens_total", "Tokens sampled.")
+RECOMPUTED_TOKENS = Counter(
+    "thoth_recomputed_tokens_total", "Tokens computed again because a preemption dropped their KV."
+)
+PREEMPTIONS = Counter(
+    "thoth_preemptions_total", "Running requests that gave up their blocks and wait again."
+)
+STEP_SECONDS = Histogram(
+    "thoth_step_seconds",
+    "One step of the engine: decide, run, record.",
+    buckets=INTER_TOKEN_BUCKETS_S,
+)
+STEP_TOKENS = Histogram(
+    "thoth_step_tokens",
+    "Rows computed in one step, by phase.",
+    (Label("kind", ("prefill", "decode")),),
+    buckets=TOKEN_BUCKETS,
+)
+
+# Retriever.
+RETRIEVAL_SECONDS = Histogram(
+    "thoth_retrieval_seconds",
+    "One search: both rankings and their fusion.",
+    buckets=SHORT_BUCKETS_S,
+)
+DOCUMENTS = Gauge("thoth_documents", "Documents stored, over all collections.")
+CHUNKS = Gauge("thoth_chunks", "Chunks searchable, over all collections.")
+UPSERTED_DOCUMENTS = Counter(
+    "thoth_upserted_documents_total", "Documents acknowledged by an upsert, changed or not."
+)
+DELETED_DOCUMENTS = Counter("thoth_deleted_documents_total", "Documents deleted.")
+
+# Supervisor.
+MEMBERS = Gauge("thoth_members", "Members that hold a lease and are ready, by role.", (_ROLE,))
+MEMBER_RESTARTS = Counter(
+    "thoth_member_restarts_total", "Actors started again after their lease ended.", (_ROLE,)
+)
+
+CATALOGUE: tuple[Counter | Gauge | Histogram, ...] = (
+    REQUESTS,
+    REQUESTS_REJECTED,
+    RETRIES,
+    TIME_TO_FIRST_TOKEN_SECONDS,
+    INTER_TOKEN_LATENCY_SECONDS,
+    ROUTE_SECONDS,
+    REQUEST_QUEUE_SECONDS,
+    PREFILL_SECONDS,
+    NUM_REQUESTS_RUNNING,
+    NUM_REQUESTS_WAITING,
+    KV_BLOCKS,
+    PROMPT_TOKENS,
+    GENERATED_TOKENS,
+    RECOMPUTED_TOKENS,
+    PREEMPTIONS,
+    STEP_SECONDS,
+    STEP_TOKENS,
+    RETRIEVAL_SECONDS,
+    DOCUMENTS,
+    CHUNKS,
+    UPSERTED_DOCUMENTS,
+    DELETED_DOCUMENTS,
+    MEMBERS,
+    MEMBER_RESTARTS,
+)
+
+OBJECTIVES: tuple[Objective, ...] = (
+    Objective(TIME_TO_FIRST_TOKEN_SECONDS, threshold=10.0, ratio=0.95),
+    Objective(INTER_TOKEN_LATENCY_SECONDS, threshold=0.2, ratio=0.95),
+)
+
+
+def series_of(metric: Metric) -> frozenset[str]:
+    """The names under which a metric's samples appear in queries."""
+    if isinstance(metric, Histogram):
+        return frozenset(metric.name + suffix for suffix in ("_bucket", "_sum", "_count"))
+    return frozenset({metric.name})

@@ -1,0 +1,139 @@
+"""The gRPC door: the same answers and errors as HTTP, and bytes that are no message."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from cluster.errors import InvalidArgument, NotFound, ThothError
+from cluster.wire.status import from_detail, from_rpc_error
+from protos.thoth.v1 import (
+    documents_pb2,
+    documents_pb2_grpc,
+    gateway_pb2,
+    gateway_pb2_grpc,
+    types_pb2,
+)
+from tests.gateway.scripted import ANSWER, MODEL
+
+
+def call_of(model: str = MODEL, **sampling: int) -> gateway_pb2.ChatCall:
+    return gateway_pb2.ChatCall(
+        model=model,
+        messages=[gateway_pb2.ChatMessage(role="user", content="hello")],
+        sampling=types_pb2.SamplingParams(**sampling),
+        retrieval=gateway_pb2.RetrievalOptions(collections=["kb"], top_k=2),
+    )
+
+
+async def error_of(call: grpc.aio.Call | object) -> ThothError:
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await call  # type: ignore[misc]
+    return from_rpc_error(raised.value)
+
+
+@pytest.fixture
+def stub(grpc_channel: grpc.aio.Channel) -> gateway_pb2_grpc.GatewayServiceAsyncStub:
+    return gateway_pb2_grpc.GatewayServiceStub(grpc_channel)
+
+
+async def test_a_call_gets_the_whole_answer(
+    stub: gateway_pb2_grpc.GatewayServiceAsyncStub,
+) -> None:
+    answer = await stub.Chat(gateway_pb2.ChatRequest(call=call_of()))
+    assert answer.text == ANSWER
+    assert answer.model == MODEL
+    assert answer.request_id.startswith("req-")
+    assert answer.finish_reason == types_pb2.FINISH_REASON_STOP
+    assert answer.usage.completion_tokens > 0
+    assert answer.timings.prefill_s == 0.5
+    assert 0 < answer.timings.retrieval_s < answer.timings.time_to_first_token_s
+    assert [c.chunk.document_id for c in answer.citations] == ["doc-1", "doc-2"]
+    assert [c.index for c in answer.citations] == [1, 2]
+
+
+async def test_an_empty_model_is_the_served_one(
+    stub: gateway_pb2_grpc.GatewayServiceAsyncStub,
+) -> None:
+    answer = await stub.Chat(gateway_pb2.ChatRequest(call=call_of(model="")))
+    assert answer.model == MODEL
+
+
+async def test_a_stream_starts_with_its_documents_and_ends_with_usage(
+    stub: gateway_pb2_grpc.GatewayServiceAsyncStub,
+) -> None:
+    stream = stub.StreamChat(gateway_pb2.StreamChatRequest(call=call_of(max_tokens=5)))
+    events = [event async for event in stream]
+    kinds = [event.WhichOneof("event") for event in events]
+    assert (kinds[0], kinds[-1], set(kinds[1:-1])) == ("started", "finished", {"delta"})
+    assert len(events[0].started.citations) == 2
+    assert events[-1].finished.finish_reason == types_pb2.FINISH_REASON_LENGTH
+    assert events[-1].finished.usage.completion_tokens == 5
+
+
+async def test_an_error_is_in_the_trailers_and_a_streams_last_event(
+    stub: gateway_pb2_grpc.GatewayServiceAsyncStub,
+) -> None:
+    error = await error_of(stub.Chat(gateway_pb2.ChatRequest(call=call_of("gpt-4o"))))
+    assert isinstance(error, NotFound)
+    assert error.field == "model"
+    assert error.request_id.startswith("req-")
+    stream = stub.StreamChat(gateway_pb2.StreamChatRequest(call=call_of(max_tokens=0)))
+    events = []
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        async for event in stream:
+            events.append(event)
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert from_detail(events[-1].error).field == "max_tokens"
+
+
+@pytest.mark.parametrize("body", [b"\xff\xff\xff", b"invalid UTF-8"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "thoth.v1.GatewayService/Chat",
+        "thoth.v1.GatewayService/StreamChat",
+        "thoth.v1.GatewayService/Retrieve",
+        "thoth.v1.DocumentsService/UpsertDocuments",
+    ],
+)
+async def test_bytes_that_are_no_message_get_a_typed_error(
+    grpc_channel: grpc.aio.Channel,
+    stub: gateway_pb2_grpc.GatewayServiceAsyncStub,
+    method: str,
+    body: bytes,
+) -> None:
+    if body == b"invalid UTF-8":
+        body = call_of(model="AAAA").SerializeToString().replace(b"AAAA", b"\xff\xfe\xfd\xfc")
+        # The call is field 1 of ChatRequest, and what it begins with is a string in the others.
+        body = gateway_pb2.ChatRequest(call=call_of()).SerializeToString()[:0] + _field_1(body)
+    error = await error_of(grpc_channel.unary_unary(f"/{method}")(body))
+    assert isinstance(error, InvalidArgument)
+    assert error.field == "request"
+    assert "thoth.v1." in error.message
+    assert (await stub.Chat(gateway_pb2.ChatRequest(call=call_of()))).text == ANSWER
+
+
+def _field_1(content: bytes) -> bytes:
+    """A message whose field 1 holds `content`, of at most 127 bytes."""
+    return bytes([0x0A, len(content)]) + content
+
+
+async def test_retrieve_and_list_models_answer(
+    stub: gateway_pb2_grpc.GatewayServiceAsyncStub,
+) -> None:
+    found = await stub.Retrieve(gateway_pb2.RetrieveRequest(collections=["kb"], query="q", top_k=3))
+    assert [c.document_id for c in found.chunks] == ["doc-1", "doc-2", "doc-3"]
+    models = (await stub.ListModels(gateway_pb2.ListModelsRequest())).models
+    assert [(m.id, m.context_tokens) for m in models] == [(MODEL, 2048)]
+
+
+async def test_documents_calls_are_passed_on_with_their_errors(
+    grpc_channel: grpc.aio.Channel,
+) -> None:
+    stub = documents_pb2_grpc.DocumentsServiceStub(grpc_channel)
+    found = await stub.GetCollection(documents_pb2.GetCollectionRequest(name="kb"))
+    assert found.collection.num_documents == 4
+    error = await error_of(stub.GetCollection(documents_pb2.GetCollectionRequest(name="nope")))
+    assert isinstance(error, NotFound)
+    assert error.field == "name"

@@ -1,0 +1,162 @@
+"""Hugging Face folders: what is accepted, and what is refused with which words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from cluster.errors import InvalidArgument, Refused, Unsupported
+from cluster.models.catalogue import resolve_model
+from cluster.models.folder import INDEX, SINGLE, load_llama
+from tests.tiny_model import write_tiny_model
+
+GATE = "model.layers.0.mlp.gate_proj.weight"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_tiny_model(tmp_path / "model")
+
+
+def resolve_and_load(folder: Path) -> None:
+    load_llama(resolve_model(str(folder), folder.parent / "cache").path)
+
+
+def configure(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+
+
+def shard(folder: Path) -> None:
+    """Cuts the weights into two files with an index."""
+    tensors = load_file(folder / SINGLE)
+    names = sorted(tensors)
+    halves = {"a.safetensors": names[:7], "b.safetensors": names[7:]}
+    for file, part in halves.items():
+        save_file({name: tensors[name] for name in part}, folder / file)
+    weight_map = {name: file for file, part in halves.items() for name in part}
+    (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    (folder / SINGLE).unlink()
+
+
+def test_sharded_weights_are_the_same_weights(folder: Path, tiny_folder: Path) -> None:
+    shard(folder)
+    sharded, single = load_llama(folder).weights, load_llama(tiny_folder).weights
+    assert torch.equal(sharded.embedding, single.embedding)
+    for ours, theirs in zip(sharded.layers, single.layers, strict=True):
+        assert torch.equal(ours.qkv, theirs.qkv)
+        assert torch.equal(ours.down, theirs.down)
+
+
+def test_the_fingerprint_follows_the_content_alone(folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    first = resolve_model(str(folder), cache).fingerprint
+    moved = folder.rename(tmp_path / "elsewhere")
+    assert resolve_model(str(moved), cache).fingerprint == first
+    weights = moved / SINGLE
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert resolve_model(str(moved), cache).fingerprint != first
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth"])
+def test_a_folder_with_a_pickle_is_refused_by_name(folder: Path, name: str) -> None:
+    (folder / name).write_bytes(b"\x80\x04.")
+    with pytest.raises(Unsupported) as caught:
+        resolve_and_load(folder)
+    assert name in caught.value.message
+    assert caught.value.limit == "weights in safetensors or GGUF only"
+
+
+def test_code_in_a_model_folder_is_never_run(folder: Path) -> None:
+    (folder / "modeling_evil.py").write_text("raise SystemExit('ran')\n")
+    configure(folder, auto_map={"AutoModelForCausalLM": "modeling_evil.Evil"})
+    with pytest.raises(Unsupported, match="auto_map"):
+        resolve_and_load(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "said"),
+    [
+        ({"architectures": ["MistralForCausalLM"]}, Unsupported, "MistralForCausalLM"),
+        ({"hidden_act": "gelu"}, Unsupported, "hidden_act = 'gelu'"),
+        ({"attention_bias": True}, Unsupported, "attention_bias = True"),
+        ({"quantization_config": {"bits": 4}}, Unsupported, "quantization_config"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, Unsupported, "'yarn'"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 2.0}}, InvalidArgument, "freq_factor"),
+        ({"rope_scaling": "linear"}, InvalidArgument, "rope_scaling = 'linear'"),
+        ({"num_hidden_layers": 0}, InvalidArgument, "num_hidden_layers = 0"),
+        ({"hidden_size": "64"}, InvalidArgument, "hidden_size = '64'"),
+        ({"max_position_embeddings": 10**12}, InvalidArgument, "max_position_embeddings = 1000"),
+        ({"rms_norm_eps": -1}, InvalidArgument, "rms_norm_eps = -1"),
+        ({"num_key_value_heads": 3}, InvalidArgument, "4 heads cannot share 3"),
+        ({"head_dim": 15}, InvalidArgument, "head_dim is 15"),
+        ({"vocab_size": 600}, InvalidArgument, "is [512, 64], config.json makes it [600, 64]"),
+        ({"tie_word_embeddings": False}, InvalidArgument, "lack lm_head.weight"),
+    ],
+)
+def test_a_config_that_cannot_be_served_names_what_is_wrong(
+    folder: Path, changes: dict[str, Any], kind: type[Refused], said: str
+) -> None:
+    configure(folder, **changes)
+    with pytest.raises(kind) as caught:
+        resolve_and_load(folder)
+    assert said in caught.value.message
+    assert caught.value.field == "model.source"
+    assert caught.value.limit
+
+
+def _drop_gate(folder: Path) -> None:
+    tensors = load_file(folder / SINGLE)
+    del tensors[GATE]
+    save_file(tensors, folder / SINGLE)
+
+
+def _cut_weights(folder: Path) -> None:
+    content = (folder / SINGLE).read_bytes()
+    (folder / SINGLE).write_bytes(content[: len(content) // 2])
+
+
+def _lose_a_shard(folder: Path) -> None:
+    shard(folder)
+    (folder / "b.safetensors").unlink()
+
+
+def _point_outside(folder: Path) -> None:
+    shard(folder)
+    (folder / SINGLE).parent.joinpath(INDEX).write_text(
+        json.dumps({"weight_map": {GATE: "../outside.safetensors"}})
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_drop_gate, f"lack {GATE}"),
+        (_cut_weights, "model.safetensors cannot be read"),
+        (_lose_a_shard, "b.safetensors is not a file of the model folder"),
+        (_point_outside, "outside.safetensors is not a file of the model folder"),
+        (lambda f: (f / INDEX).write_text("{}"), "has no weight_map"),
+        (lambda f: (f / SINGLE).unlink(), "model.safetensors is not a file"),
+        (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json does not exist"),
+        (lambda f: (f / "config.json").unlink(), "config.json does not exist"),
+        (lambda f: (f / "config.json").write_text("{"), "cannot be read as JSON"),
+        (lambda f: (f / "config.json").write_bytes(b"\xff"), "cannot be read as JSON"),
+        (lambda f: (f / "config.json").write_text("[]"), "holds a list"),
+    ],
+)
+def test_a_damaged_folder_names_the_file(
+    folder: Path, spoil: Callable[[Path], object], said: str
+) -> None:
+    spoil(folder)
+    with pytest.raises(InvalidArgument) as caught:
+        resolve_and_load(folder)
+    assert said in caught.value.message
+    assert caught.value.field == "model.source"

@@ -1,0 +1,67 @@
+"""SmolLM2 from its GGUF, against transformers: weights, and promise (c) on one text."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from pydoc_data.topics import topics
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from cluster.models.catalogue import CATALOGUE
+from cluster.models.folder import ModelFolder, load_llama
+from cluster.text.tokenizer import Tokenizer
+from tests.models.dense import attend_causally
+
+pytestmark = pytest.mark.model
+
+NUM_TOKENS = 300
+
+
+def test_facts_come_from_the_gguf(smollm: ModelFolder) -> None:
+    config = load_llama(smollm.path).config
+    assert (config.num_layers, config.num_heads, config.num_kv_heads) == (30, 9, 3)
+    assert (config.rope_theta, config.rms_norm_eps, config.max_position) == (1e5, 1e-5, 8192)
+    assert config.tie_word_embeddings
+    assert smollm.fingerprint == CATALOGUE[smollm.name].sha256
+
+
+def test_weights_equal_those_transformers_reads_from_the_gguf(smollm: ModelFolder) -> None:
+    packaged = CATALOGUE[smollm.name]
+    spec = importlib.util.find_spec(packaged.package)
+    assert spec is not None
+    assert spec.origin is not None
+    theirs = AutoModelForCausalLM.from_pretrained(
+        Path(spec.origin).parent, gguf_file=packaged.file, dtype=torch.float32
+    ).state_dict()
+    weights = load_llama(smollm.path).weights
+    assert torch.equal(weights.embedding, theirs["model.embed_tokens.weight"])
+    assert torch.equal(weights.norm, theirs["model.norm.weight"])
+    for i, layer in enumerate(weights.layers):
+        parts = (f"model.layers.{i}.self_attn.{x}_proj.weight" for x in "qkv")
+        assert torch.equal(layer.qkv, torch.cat([theirs[part] for part in parts])), i
+        parts = (f"model.layers.{i}.mlp.{x}_proj.weight" for x in ("gate", "up"))
+        assert torch.equal(layer.gate_up, torch.cat([theirs[part] for part in parts])), i
+        assert torch.equal(layer.output, theirs[f"model.layers.{i}.self_attn.o_proj.weight"]), i
+        assert torch.equal(layer.down, theirs[f"model.layers.{i}.mlp.down_proj.weight"]), i
+
+
+def test_logits_keep_promise_c_on_a_text(smollm: ModelFolder) -> None:
+    """|logit - float64| <= 4 times the error of transformers' float32, and the greedy token differs
+    only where the reference's two best are nearer than twice that."""
+    ids = torch.tensor(Tokenizer.from_folder(smollm.path).encode(topics["with"])[:NUM_TOKENS])
+    rows = torch.arange(len(ids))
+    ours = load_llama(smollm.path).forward(ids, rows, attend_causally, rows)
+    reference = AutoModelForCausalLM.from_pretrained(
+        smollm.path, attn_implementation="eager", dtype=torch.float32
+    )
+    with torch.no_grad():
+        theirs = reference(ids[None]).logits[0]
+        exact = reference.double()(ids[None]).logits[0]
+    bound = 4 * (theirs - exact).abs().max()
+    assert (ours - exact).abs().max() <= bound
+    best = exact.topk(2).values
+    ties = best[:, 0] - best[:, 1] < 2 * bound
+    assert ((ours.argmax(-1) == exact.argmax(-1)) | ties).all()

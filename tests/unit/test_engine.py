@@ -1,0 +1,223 @@
+"""Promise (b): on the cpu device in float32, a request's bits do not depend on what runs beside it.
+
+Logits are compared through a model that records them, for any batch, chunk size and preemption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+import pytest
+import torch
+from torch import Tensor
+
+from cluster.blocks.pool import BlockPool
+from cluster.clock import ManualClock
+from cluster.engine.engine import Attend, Engine
+from cluster.engine.kv_cache import KvCache, KvShape
+from cluster.errors import InvalidArgument
+from cluster.ids import BlockId, RequestId
+from cluster.models.config import llama_config
+from cluster.models.llama import Llama, random_llama
+from cluster.request import FinishReason, Request, Sampling
+from cluster.scheduling.iteration import IterationLimits, IterationScheduler
+from tests.tiny_model import tiny_config
+
+CONFIG = llama_config(tiny_config())
+MODEL = random_llama(CONFIG, seed=5)
+NEVER_S = 1e9
+
+
+@dataclass
+class Recorder:
+    """The model, keeping the logits of every output row in order."""
+
+    model: Llama = MODEL
+    rows: list[Tensor] = field(default_factory=list)
+
+    def forward(
+        self, token_ids: Tensor, positions: Tensor, attend: Attend, output_rows: Tensor
+    ) -> Tensor:
+        logits = self.model.forward(token_ids, positions, attend, output_rows)
+        self.rows.extend(logits)
+        return logits
+
+
+class PoisonedPool(BlockPool):
+    """Fills every block that comes back with NaN: whoever still reads it shows."""
+
+    def __init__(self, num_blocks: int, cache: KvCache) -> None:
+        super().__init__(num_blocks)
+        self.cache = cache
+
+    def release(self, blocks: Sequence[BlockId]) -> None:  # type: ignore[override]
+        super().release(blocks)
+        self.cache.poison(torch.tensor(blocks, dtype=torch.int64))
+
+
+@dataclass
+class Story:
+    """What one request got: its tokens, and the logits each was drawn from."""
+
+    tokens: list[int] = field(default_factory=list)
+    logits: list[Tensor] = field(default_factory=list)
+    reason: FinishReason | None = None
+
+
+def make_engine(
+    recorder: Recorder, num_blocks: int = 256, step_tokens: int = 512, max_running: int = 32
+) -> Engine:
+    shape = KvShape(CONFIG.num_layers, CONFIG.num_kv_heads, CONFIG.head_dim)
+    cache = KvCache(shape, num_blocks)
+    limits = IterationLimits(step_tokens, max_running, 64, CONFIG.max_position)
+    scheduler = IterationScheduler(limits, PoisonedPool(num_blocks, cache))
+    return Engine(recorder, CONFIG.vocab_size, scheduler, cache, ManualClock())
+
+
+def run(engine: Engine, recorder: Recorder, arrivals: dict[int, list[Request]]) -> dict[str, Story]:
+    """Submits requests at their step numbers and runs until nothing is left."""
+    stories: dict[str, Story] = {}
+    step = 0
+    while arrivals or engine.has_work:
+        for request in arrivals.pop(step, []):
+            stories[request.id] = Story()
+            engine.submit(request)
+        recorder.rows.clear()
+        report = engine.step()
+        engine.scheduler.check()
+        rows = iter(recorder.rows)
+        for request_id, token in report.tokens:
+            stories[request_id].tokens.append(token)
+            stories[request_id].logits.append(next(rows).clone())
+        for finished in report.finished:
+            stories[finished.request_id].reason = finished.reason
+        step += 1
+    return stories
+
+
+def random_request(random: Random, name: str, num_segments: int, max_tokens: int) -> Request:
+    segments = tuple(
+        tuple(random.randrange(CONFIG.vocab_size) for _ in range(random.randint(1, 60)))
+        for _ in range(num_segments)
+    )
+    sampling = Sampling(
+        temperature=random.choice([0.0, 1.0]), seed=random.randrange(99), max_tokens=max_tokens
+    )
+    return Request(RequestId(name), segments, sampling, NEVER_S)
+
+
+def alone(request: Request) -> Story:
+    recorder = Recorder()
+    return run(make_engine(recorder), recorder, {0: [request]})[request.id]
+
+
+def assert_same_bits(story: Story, expected: Story) -> None:
+    assert story.tokens == expected.tokens
+    assert story.reason == expected.reason
+    for ours, theirs in zip(story.logits, expected.logits, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_batch_chunk_size_and_preemption_change_no_bit(seed: int) -> None:
+    random = Random(seed)
+    requests = [random_request(random, f"r{i}", random.randint(1, 4), 12) for i in range(6)]
+    recorder = Recorder()
+    # At least the largest request fits; with so few blocks the others take turns.
+    engine = make_engine(recorder, random.choice([20, 24, 64]), random.choice([6, 17, 64]), 6)
+    arrivals: dict[int, list[Request]] = {}
+    for request in requests:
+        arrivals.setdefault(random.choice([0, 0, 3, 9]), []).append(request)
+    stories = run(engine, recorder, dict(sorted(arrivals.items())))
+    for request in requests:
+        assert_same_bits(stories[request.id], alone(request))
+    assert engine.scheduler.pool.num_free == engine.scheduler.pool.num_blocks
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_number_of_threads_changes_no_bit(threads: int) -> None:
+    request = random_request(Random(77), "r", 3, 10)
+    expected = alone(request)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert_same_bits(alone(request), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_preemption_happens_under_pressure_and_is_counted() -> None:
+    random = Random(3)
+    recorder = Recorder()
+    engine = make_engine(recorder, num_blocks=10, step_tokens=64)
+    for i in range(3):
+        prompt = (tuple(random.randrange(CONFIG.vocab_size) for _ in range(30)),)
+        engine.submit(Request(RequestId(f"r{i}"), prompt, Sampling(max_tokens=60), NEVER_S))
+    preempted = recomputed = 0
+    while engine.has_work:
+        report = engine.step()
+        preempted += report.num_preempted
+        recomputed += sum(f.num_recomputed for f in report.finished)
+    assert preempted > 0
+    assert recomputed >= 30
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_generation_goes_on_from_ids_generated_elsewhere(temperature: float) -> None:
+    sampling = Sampling(temperature=temperature, seed=4, max_tokens=16)
+    whole = Request(RequestId("w"), ((5, 9, 200), (7,) * 40), sampling, NEVER_S)
+    expected = alone(whole).tokens
+    for cut in (1, 7, 15):
+        rest = Request(
+            RequestId("c"), whole.segments, sampling, NEVER_S, output_ids=tuple(expected[:cut])
+        )
+        assert alone(rest).tokens == expected[cut:]
+
+
+def test_a_stop_id_ends_the_answer_and_is_not_passed_on() -> None:
+    request = Request(RequestId("a"), ((1, 2, 3),), Sampling(max_tokens=8), NEVER_S)
+    tokens = alone(request).tokens
+    stop = next(t for t in tokens[1:] if t != tokens[0]) if len(set(tokens)) > 1 else tokens[0]
+    sampling = Sampling(max_tokens=8, stop_ids=frozenset({stop}))
+    story = alone(Request(RequestId("b"), request.segments, sampling, NEVER_S))
+    assert story.tokens == tokens[: tokens.index(stop)]
+    assert story.reason is FinishReason.STOP
+
+
+def test_a_cancelled_request_gives_its_blocks_back_in_any_state() -> None:
+    for steps_before in range(6):
+        recorder = Recorder()
+        engine = make_engine(recorder, step_tokens=32)
+        prompt = (tuple(range(100)),)
+        engine.submit(Request(RequestId("a"), prompt, Sampling(max_tokens=50), NEVER_S))
+        for _ in range(steps_before):
+            engine.step()
+        engine.cancel(RequestId("a"))
+        report = engine.step()
+        assert [f.reason for f in report.finished] == [FinishReason.CANCELLED]
+        assert engine.scheduler.pool.num_free == engine.scheduler.pool.num_blocks
+
+
+def test_a_request_past_its_deadline_ends_and_others_go_on() -> None:
+    recorder = Recorder()
+    engine = make_engine(recorder)
+    clock = engine.clock
+    assert isinstance(clock, ManualClock)
+    engine.submit(Request(RequestId("late"), ((1, 2),), Sampling(max_tokens=50), 5.0))
+    engine.submit(Request(RequestId("other"), ((3, 4),), Sampling(max_tokens=5), NEVER_S))
+    engine.step()
+    clock.advance(6.0)
+    ends = {f.request_id: f.reason for f in engine.step().finished}
+    assert ends == {"late": FinishReason.DEADLINE}
+    while engine.has_work:
+        ends |= {f.request_id: f.reason for f in engine.step().finished}
+    assert ends[RequestId("other")] is FinishReason.LENGTH
+
+
+def test_a_token_id_outside_the_vocabulary_is_refused() -> None:
+    engine = make_engine(Recorder())
+    request = Request(RequestId("a"), ((1, 512),), Sampling(), NEVER_S)
+    with pytest.raises(InvalidArgument, match="token id 512 is not in the vocabulary of 512"):
+        engine.submit(request)

@@ -1,0 +1,88 @@
+"""Which worker a request goes to."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.errors import Overloaded, Starting
+from cluster.ids import Incarnation, RequestId, WorkerName
+from cluster.request import WorkerLoad
+from cluster.scheduling.routing import Router, RoutingPolicy
+
+A, B = WorkerName("gpu_worker-0"), WorkerName("gpu_worker-1")
+IDLE = WorkerLoad(num_blocks=64, num_free_blocks=64, max_waiting=2)
+
+
+def report(
+    router: Router, name: WorkerName, load: WorkerLoad, now_s: float, seen: tuple[str, ...] = ()
+) -> None:
+    source = (name, Incarnation("1"), f"127.0.0.1:{name[-1]}")
+    router.reported(source, load, [RequestId(i) for i in seen], now_s)
+    router.check()
+
+
+def two_workers() -> Router:
+    router = Router(RoutingPolicy())
+    report(router, A, IDLE, 0.0)
+    report(router, B, IDLE, 0.0)
+    return router
+
+
+def test_the_worker_with_the_fewest_tokens_to_compute_is_chosen() -> None:
+    router = two_workers()
+    report(router, A, WorkerLoad(num_running=1, prefill_tokens=500, max_waiting=2), 0.1)
+    chosen = router.route(RequestId("r"), 100, (), 0.2)
+    assert chosen.worker == B
+    assert "least work: 0 tokens" in chosen.why
+
+
+def test_what_was_routed_since_the_last_report_counts() -> None:
+    router = two_workers()
+    workers = [router.route(RequestId(f"r{i}"), 100, (), 0.1).worker for i in range(4)]
+    assert workers == [A, B, A, B]
+
+
+def test_a_report_that_names_a_request_replaces_its_estimate() -> None:
+    router = two_workers()
+    router.route(RequestId("r0"), 1000, (), 0.1)
+    report(router, A, IDLE, 0.2, seen=("r0",))
+    assert router.route(RequestId("r1"), 10, (), 0.3).worker == A
+
+
+def test_an_estimate_that_no_report_names_is_forgotten() -> None:
+    router = two_workers()
+    router.route(RequestId("lost"), 1000, (), 0.1)
+    report(router, A, IDLE, 6.0)
+    report(router, B, IDLE, 6.0)
+    assert router.route(RequestId("r"), 10, (), 6.0).worker == A
+
+
+def test_a_silent_worker_is_not_chosen() -> None:
+    router = two_workers()
+    report(router, B, WorkerLoad(num_running=9, prefill_tokens=9999, max_waiting=2), 4.0)
+    assert router.route(RequestId("r"), 10, (), 5.5).worker == B
+
+
+def test_an_excluded_worker_is_not_chosen_and_nobody_left_means_starting() -> None:
+    router = two_workers()
+    assert router.route(RequestId("r"), 10, [A], 0.1).worker == B
+    with pytest.raises(Starting, match="2 known, 2 excluded"):
+        router.route(RequestId("r"), 10, [A, B], 0.1)
+
+
+def test_full_queues_everywhere_are_refused_with_a_time_to_come_back() -> None:
+    router = two_workers()
+    full = WorkerLoad(num_running=4, num_waiting=3, max_waiting=2)
+    report(router, A, full, 0.1)
+    report(router, B, full, 0.1)
+    with pytest.raises(Overloaded) as caught:
+        router.route(RequestId("r"), 10, (), 0.2)
+    assert caught.value.retry_after_s > 0
+
+
+def test_a_new_incarnation_starts_without_the_estimates_of_the_old() -> None:
+    router = two_workers()
+    router.route(RequestId("r0"), 1000, (), 0.1)
+    router.reported((A, Incarnation("2"), "127.0.0.1:9"), IDLE, (), 0.2)
+    chosen = router.route(RequestId("r1"), 10, (), 0.3)
+    assert (chosen.worker, chosen.incarnation, chosen.address) == (A, "2", "127.0.0.1:9")
