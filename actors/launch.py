@@ -31,7 +31,6 @@ from cluster.config import ThothConfig
 from cluster.errors import Starting, ThothError, Unavailable
 from cluster.scheduling.membership import Desired, Role
 from cluster.telemetry.logs import write_logs
-from cluster.wire.serving import MAX_MESSAGE_BYTES
 from cluster.wire.status import translated
 from protos.thoth.v1 import supervisor_pb2, supervisor_pb2_grpc
 
@@ -189,6 +188,7 @@ def serve_on_ray(
 ) -> None:
     """A Ray of its own on this machine, from its first process to its last.
 
+    This process must have `ray_environment.LOCAL` in its environment from before it imported Ray.
     Calls `on_ready` once the cluster can answer, returns when `stop` is set and everything is down.
     """
     _start_ray()
@@ -203,10 +203,6 @@ def serve_on_ray(
 
 
 def _start_ray() -> None:
-    # Ray takes another interface's address for 127.0.0.1 unless told that it stays on one machine.
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ["RAY_SERVE_GRPC_MAX_MESSAGE_SIZE"] = str(MAX_MESSAGE_BYTES)
     ray.init(
         address="local",
         namespace=NAMESPACE,

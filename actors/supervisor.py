@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Protocol
 
 from actors.roles import Site, Station
@@ -59,6 +60,8 @@ class Supervisor:
     """Ticks the membership brain and carries out what it says."""
 
     def __init__(self, site: Site, config: ThothConfig, starter: Starter) -> None:
+        # Asking others where it is would wait for itself to come up.
+        site = replace(site, find_supervisor=self._own_address)
         self._station = Station(Role.SUPERVISOR, site, config)
         self._clock = site.clock
         self._starter = starter
@@ -83,6 +86,9 @@ class Supervisor:
     @property
     def address(self) -> str:
         return self._station.server.address
+
+    async def _own_address(self) -> str:
+        return self.address
 
     async def start(self) -> None:
         await self._station.open()

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.catalogue import BENCHMARKS, Benchmark, Scale
-from benchmarks.result import show, write
+from benchmarks.result import Setting, show, write
 
 ALL = "all"
 
@@ -52,10 +52,11 @@ def _target(said: argparse.Namespace, benchmark: Benchmark) -> Path | None:
 
 def _run(benchmark: Benchmark, scale: Scale, command: str, target: Path | None) -> None:
     console = Console()
+    setting = Setting(benchmark.name, command)
     outcome = benchmark.load()(scale, console)
     show(console, benchmark.name, outcome)
     if target is not None:
-        write(target, benchmark.name, command, outcome)
+        write(target, setting, outcome)
         console.print(f"written to {target}")
 
 

@@ -28,7 +28,6 @@ from cluster.telemetry.catalogue import OBJECTIVES, TIME_TO_FIRST_TOKEN_SECONDS
 COLLECTION = "reference"
 SEED = 0
 CONCURRENCIES = (1, 4)
-MAX_TOKENS = 48
 TOP_K = 3
 # So much of the time to first token should have a name.
 ACCOUNTED_FOR = 0.9
@@ -50,6 +49,21 @@ QUESTIONS = (
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """How many questions, how often, and the longest answer."""
+
+    num_questions: int
+    num_rounds: int
+    max_tokens: int
+
+
+SIZES = {
+    Scale.QUICK: Size(num_questions=3, num_rounds=1, max_tokens=16),
+    Scale.FULL: Size(num_questions=len(QUESTIONS), num_rounds=3, max_tokens=48),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """One answer as the client saw it."""
 
@@ -62,21 +76,22 @@ class Answered:
 def run(scale: Scale, console: Console) -> Outcome:
     """Starts a cluster, asks, and stops it."""
     with TemporaryDirectory(prefix="thoth-bench-") as home:
-        return asyncio.run(_measure(scale, console, Path(home)))
+        return asyncio.run(_measure(SIZES[scale], console, Path(home)))
 
 
-async def _measure(scale: Scale, console: Console, home: Path) -> Outcome:
-    questions = QUESTIONS[:4] if scale is Scale.QUICK else QUESTIONS
-    rounds = 1 if scale is Scale.QUICK else 3
+async def _measure(size: Size, console: Console, home: Path) -> Outcome:
+    questions = QUESTIONS[: size.num_questions]
     found: dict[int, list[Answered]] = {concurrency: [] for concurrency in CONCURRENCIES}
     walls: dict[int, float] = dict.fromkeys(CONCURRENCIES, 0.0)
     async with _cluster(console, home) as client:
-        await _answer(client, questions[0])
-        for number in range(rounds):
+        await _answer(client, questions[0], size.max_tokens)
+        for number in range(size.num_rounds):
             for concurrency in CONCURRENCIES:
-                console.print(f"round {number + 1} of {rounds}, concurrency {concurrency}")
+                console.print(f"round {number + 1} of {size.num_rounds}, concurrency {concurrency}")
                 begun = time.perf_counter()
-                found[concurrency] += await _ask_all(client, questions, concurrency)
+                found[concurrency] += await _ask_all(
+                    client, questions, concurrency, size.max_tokens
+                )
                 walls[concurrency] += time.perf_counter() - begun
     rows = [_row(c, found[c], walls[c]) for c in CONCURRENCIES]
     return Outcome(rows, _verdicts(found[CONCURRENCIES[0]]), SEED)
@@ -98,21 +113,21 @@ async def _cluster(console: Console, home: Path) -> AsyncIterator[AsyncClient]:
 
 
 async def _ask_all(
-    client: AsyncClient, questions: Sequence[str], concurrency: int
+    client: AsyncClient, questions: Sequence[str], concurrency: int, max_tokens: int
 ) -> list[Answered]:
     """Keeps so many questions in flight until all are answered."""
     slots = asyncio.Semaphore(concurrency)
 
     async def ask(question: str) -> Answered:
         async with slots:
-            return await _answer(client, question)
+            return await _answer(client, question, max_tokens)
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(ask(question)) for question in questions]
     return [task.result() for task in tasks]
 
 
-async def _answer(client: AsyncClient, question: str) -> Answered:
+async def _answer(client: AsyncClient, question: str, max_tokens: int) -> Answered:
     begun = time.perf_counter()
     first_s: float | None = None
     finished: Finished | None = None
@@ -120,7 +135,7 @@ async def _answer(client: AsyncClient, question: str) -> Answered:
         question,
         collections=[COLLECTION],
         top_k=TOP_K,
-        max_tokens=MAX_TOKENS,
+        max_tokens=max_tokens,
         temperature=0.0,
         seed=SEED,
     )

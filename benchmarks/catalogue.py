@@ -44,4 +44,11 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "benchmarks.ask",
         full_minutes=10,
     ),
+    Benchmark(
+        "exact",
+        "logits at every position of real texts against transformers in float32, both held against "
+        "float64",
+        "benchmarks.exact",
+        full_minutes=15,
+    ),
 )

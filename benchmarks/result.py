@@ -7,7 +7,7 @@ import os
 import platform
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -81,15 +81,22 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 
-def write(path: Path, benchmark: str, command: str, outcome: Outcome) -> None:
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What was run, and where it was about to run."""
+
+    benchmark: str
+    command: str
+    machine: Mapping[str, Cell] = field(default_factory=machine)
+    versions: Mapping[str, str] = field(default_factory=versions)
+
+
+def write(path: Path, setting: Setting, outcome: Outcome) -> None:
     """The whole result as JSON. Raises OSError."""
     found = {
-        "benchmark": benchmark,
-        "command": command,
+        **asdict(setting),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": outcome.seed,
-        "machine": machine(),
-        "versions": versions(),
         "rows": [dict(row) for row in outcome.rows],
         "verdicts": [asdict(verdict) for verdict in outcome.verdicts],
     }
@@ -99,16 +106,24 @@ def write(path: Path, benchmark: str, command: str, outcome: Outcome) -> None:
 
 def show(console: Console, benchmark: str, outcome: Outcome) -> None:
     """Rows as a table, then what they say about the aims."""
-    columns = list(outcome.rows[0]) if outcome.rows else []
-    table = Table(title=benchmark)
-    for column in columns:
-        table.add_column(column.replace("_", " "), justify="right")
-    for row in outcome.rows:
-        table.add_row(*(_said(row[column]) for column in columns))
-    console.print(table)
+    console.print(_table(benchmark, outcome.rows))
     for verdict in outcome.verdicts:
         word = "met" if verdict.met else "NOT MET"
-        console.print(f"{word}: {verdict.aim}: {verdict.measured}", highlight=False)
+        console.print(f"{word}: {verdict.aim}: {verdict.measured}", soft_wrap=True)
+
+
+def _table(title: str, rows: Sequence[Row]) -> Table:
+    """A few rows of many cells stand upright, so that they fit the width of a terminal."""
+    names = list(rows[0])
+    lines = [names, *([_said(row[name]) for name in names] for row in rows)]
+    if len(rows) < len(names):
+        lines = [list(line) for line in zip(*lines, strict=True)]
+    table = Table(title=title, show_header=len(rows) >= len(names))
+    for heading in lines[0]:
+        table.add_column(heading, justify="right")
+    for line in lines if not table.show_header else lines[1:]:
+        table.add_row(*line)
+    return table
 
 
 def _said(cell: Cell) -> str:

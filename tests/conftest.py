@@ -1,8 +1,34 @@
-"""What every test stands on."""
+"""What every test stands on, and fixtures that several folders share."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
+
+from cluster.models.catalogue import CATALOGUE, resolve_model
+from cluster.models.folder import ModelFolder
+from tests.tiny_model import write_tiny_model
 
 # On shared cores a second thread spends its time waiting; tests about threads ask for them.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def smollm(pytestconfig: pytest.Config) -> ModelFolder:
+    """SmolLM2, converted once and kept in pytest's cache between runs."""
+    assert pytestconfig.cache is not None
+    return resolve_model("smollm2-135m-instruct", pytestconfig.cache.mkdir("models"))
+
+
+@pytest.fixture(scope="session")
+def smollm_gguf() -> Path:
+    """The file SmolLM2 is converted from."""
+    return CATALOGUE["smollm2-135m-instruct"].locate()
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model's folder, shared: to be read, not changed."""
+    return write_tiny_model(tmp_path_factory.mktemp("tiny"))

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import IO
 
 from actors.cli.runfile import RunFile
+from actors.ray_environment import LOCAL
 from actors.roles import Endpoints
 from cluster.config import ThothConfig
 from cluster.telemetry.logs import write_logs
@@ -74,7 +75,8 @@ def run_cluster(config: ThothConfig, serve: Serve, on_ready: OnReady, stop: Stop
 
 def on_ray(config: ThothConfig, on_ready: OnReady, stop: threading.Event) -> None:
     """Every actor in a process of its own, on a Ray of its own."""
-    # Seconds of imports that no other command needs.
+    os.environ.update(LOCAL)
+    # Seconds of imports that no other command needs, and Ray reads its environment in them.
     from actors.launch import serve_on_ray  # noqa: PLC0415
 
     serve_on_ray(config, on_ready, stop)

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -24,6 +25,7 @@ from cluster.errors import (
     NotFound,
     Starting,
     ThothError,
+    TooLarge,
     Unavailable,
     Unsupported,
 )
@@ -55,6 +57,7 @@ def build_routes(gateway: Callable[[], Gateway]) -> FastAPI:
     app.include_router(http_documents.routes(gateway), dependencies=guard)
     app.add_exception_handler(ThothError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_bad_parameter)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_unforeseen)
     describe_bodies(app)
@@ -112,6 +115,9 @@ def error_response(error: ThothError, **extra: Any) -> JSONResponse:
     headers = {}
     if isinstance(error, Unavailable):
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, TooLarge):
+        # The rest of the body may still be coming, without an end: nobody reads it.
+        headers["connection"] = "close"
     status = code_of(error).http
     if status == 401:
         headers["www-authenticate"] = "Bearer"
@@ -136,6 +142,15 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         case _:
             known = InvalidArgument(str(error), field="request")
     return JSONResponse(error_to_json(known), status)
+
+
+async def _on_bad_parameter(_: Request, error: Exception) -> Response:
+    """FastAPI's own: something in the path or the query."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    fault = error.errors()[0]
+    field = str(fault["loc"][-1])
+    return error_response(InvalidArgument(f"{field}: {fault['msg']}", field=field))
 
 
 async def _on_disconnect(_: Request, error: Exception) -> Response:

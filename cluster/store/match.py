@@ -11,11 +11,12 @@ from unicodedata import category
 
 # More words than this say nothing new and cost time.
 MAX_WORDS = 256
-_EVERYWHERE = frozenset(
-    "a an and are as at be been but by can could did do does for from had has have he her his how "
-    "i if in into is it its may no not of on or she so that the their them then there these they "
-    "this to was we were what when where which who whom whose why will with would you your".split()
-)
+_FUNCTION_WORDS = """
+    a an and are as at be been but by can could did do does for from had has have he her his how i
+    if in into is it its may no not of on or she so that the their them then there these they this
+    to was we were what when where which who whom whose why will with would you your
+"""
+_EVERYWHERE = frozenset(_FUNCTION_WORDS.split())
 
 
 def match_any(query: str) -> str:
@@ -25,6 +26,7 @@ def match_any(query: str) -> str:
     """
     cleaned = "".join(char if category(char)[0] in "LNM" else " " for char in query)
     words = cleaned.casefold().split()[:MAX_WORDS]
-    telling = [word for word in words if word not in _EVERYWHERE] or words
-    terms = dict.fromkeys([*telling, *map(" ".join, pairwise(words))])
+    telling = [word for word in words if word not in _EVERYWHERE]
+    pairs = [f"{one} {two}" for one, two in pairwise(words) if {one, two}.intersection(telling)]
+    terms = dict.fromkeys((telling or words) + pairs)
     return " OR ".join(f'"{term}"' for term in terms)

@@ -1,4 +1,4 @@
-"""The HTTP door beside what OpenAI's client shows: bodies, headers, health, retrieval, documents."""
+"""The HTTP door beside what OpenAI's client shows: bodies, headers, health, documents."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ async def test_a_body_over_the_limit_is_refused_before_it_was_read(
     most = cluster.config.gateway.max_body_bytes
     num_sent = 0
 
-    async def endless() -> AsyncIterator[bytes]:
+    async def far_too_long() -> AsyncIterator[bytes]:
         nonlocal num_sent
-        while True:
+        while num_sent < 16 * most:
             num_sent += 2**20
             yield b" " * 2**20
 
@@ -55,12 +55,12 @@ async def test_a_body_over_the_limit_is_refused_before_it_was_read(
     assert announced.status_code == 413
     assert str(most) in announced.json()["error"]["message"]
     try:
-        chunked = await http.post(PATH, content=endless())
+        chunked = await http.post(PATH, content=far_too_long())
         assert chunked.status_code == 413
     except httpx.TransportError:
-        # The server stops reading; whether its answer still arrives is up to the connection.
-        pass
-    assert num_sent < 4 * most
+        # The server closes the connection; whether its answer still arrives is up to the network.
+        assert num_sent < 16 * most
+    assert num_sent <= 4 * most
     assert (await http.get("/health")).status_code == 200
 
 
@@ -96,14 +96,16 @@ async def test_ready_says_what_is_missing(
     assert (await http.get("/health")).status_code == 200
 
 
-async def test_version_and_metrics_are_served(http: httpx.AsyncClient) -> None:
+async def test_version_and_metrics_are_served(
+    cluster: ScriptedCluster, http: httpx.AsyncClient
+) -> None:
     assert (await http.get("/version")).json() == {"version": version("thoth-cluster")}
     await http.post(PATH, json=BODY)
     page = (await http.get("/metrics")).text
     assert 'thoth_requests_total{outcome="stop"} 1.0' in page
     assert "thoth_time_to_first_token_seconds_count 1.0" in page
-    num_gaps = len(json.dumps(ANSWER)) and "thoth_inter_token_latency_seconds_count"
-    assert f"{num_gaps} 0.0" not in page
+    num_gaps = len(cluster.answer_ids) - 1
+    assert f"thoth_inter_token_latency_seconds_count {num_gaps}.0" in page
 
 
 async def test_the_api_is_described(http: httpx.AsyncClient) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.catalogue import BENCHMARKS
-from benchmarks.result import Outcome, Spread, Verdict, write
+from benchmarks.result import Outcome, Setting, Spread, Verdict, write
 from tests.house.source import ROOT
 
 KEYS = {"benchmark", "command", "machine", "versions", "rows", "verdicts", "seed", "finished"}
@@ -43,7 +43,7 @@ def test_an_unknown_benchmark_is_refused_with_the_names_of_the_known() -> None:
 def test_a_verdict_that_is_not_met_stays_in_the_file(tmp_path: Path) -> None:
     verdict = Verdict("ten at least", "9", met=False)
     file = tmp_path / "results" / "x.json"
-    write(file, "x", "python -m benchmarks x", Outcome([{"n": 9}], [verdict], seed=3))
+    write(file, Setting("x", "python -m benchmarks x"), Outcome([{"n": 9}], [verdict], seed=3))
     found = json.loads(file.read_text())
     assert found.keys() == KEYS
     assert found["rows"] == [{"n": 9}]

@@ -273,10 +273,26 @@ def test_a_word_is_found_whatever_surrounds_it(
         assert words(shared[1], query) == ["a"], query
 
 
-def test_a_question_of_many_words_is_cut() -> None:
-    assert match_any("a b a").split(" OR ") == ['"a"', '"b"']
-    assert match_any(" ".join(map(str, range(10000)))).count(" OR ") == MAX_WORDS - 1
+def test_words_count_alone_and_words_of_every_text_beside_them() -> None:
+    assert match_any("What does the with statement do?").split(" OR ") == [
+        '"statement"',
+        '"with statement"',
+        '"statement do"',
+    ]
+    assert match_any("to be, or not: to be").split(" OR ") == ['"to"', '"be"', '"or"', '"not"']
     assert match_any("?! \x00 --") == ""
+
+
+def test_words_side_by_side_are_worth_more(store: DocumentStore, reader: SearchReader) -> None:
+    others = (entry(f"other{i}", "Of this and of that") for i in range(10))
+    store.upsert("kb", [entry("apart", "cup, then tea"), entry("beside", "tea cup here"), *others])
+    assert words(reader, "the tea cup") == ["beside", "apart"]
+
+
+def test_a_question_of_many_words_is_cut(shared: tuple[DocumentStore, SearchReader]) -> None:
+    query = " ".join(f"w{i}" for i in range(10_000))
+    assert match_any(query).count(" OR ") == 2 * MAX_WORDS - 2
+    assert words(shared[1], query) == []
 
 
 def test_text_comes_back_as_it_was(store: DocumentStore, reader: SearchReader) -> None:
