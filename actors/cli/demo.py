@@ -26,9 +26,9 @@ from cluster.documents.reference import REFERENCE_COLLECTION
 from cluster.errors import Unavailable
 
 QUESTIONS = (
-    "What does the with statement do?",
+    "How does the with statement use a context manager?",
     "When is the finally clause of a try statement executed?",
-    "What is the difference between a mutable and an immutable object?",
+    "What happens when a break statement is executed in a loop?",
 )
 # A processor reads a few hundred tokens of prompt per second: three passages are a few seconds.
 OPTIONS = AskOptions(collections=(REFERENCE_COLLECTION,), top_k=3, max_tokens=96, temperature=0.0)
@@ -103,12 +103,18 @@ def _wait_until_ready(cluster: ClusterProcess, timeout_s: float) -> None:
             passed_s = time.monotonic() - started_s
             if passed_s > timeout_s:
                 raise Unavailable(f"the cluster was not ready within {timeout_s:g} s: {said}")
-            line = cluster.last_words()
+            line = _without_time(cluster.last_words())
             spinner.update(f"starting, {passed_s:.0f} s: {line[:90]}")
             if line != said and not console.is_terminal:
                 say(f"  {passed_s:3.0f} s  {line}")
             said = line
     say(f"ready after {time.monotonic() - started_s:.0f} s: HTTP {cluster.endpoints.http}")
+
+
+def _without_time(line: str) -> str:
+    """A log line from its level on: the same message again is no news."""
+    _, info, said = line.partition(" INFO ")
+    return said if info else line
 
 
 def _stop(cluster: ClusterProcess) -> None:

@@ -16,7 +16,7 @@ import typer
 from actors.cli.console import messages, printable, say, write_json
 from actors.cli.foreground import Stop, in_this_process, on_ray, results_apart, run_cluster
 from actors.cli.options import AsJson, ConfigFile, Settings, WithoutRay, settings_in_force
-from actors.cli.processes import identify, kill_all, terminate, wait_until_gone
+from actors.cli.processes import kill_all, terminate, wait_until_gone
 from actors.cli.runfile import Run, RunFile
 from actors.roles import Endpoints
 from cluster.config import ThothConfig
@@ -155,10 +155,4 @@ def down(config: ConfigFile = None, settings: Settings = None) -> None:
     killed = kill_all(left)
     run_file.release(run)
     how = f", {len(killed)} of them by force" if killed else ""
-    say(f"stopped {len(everyone)} processes{how}" if run.is_alive or everyone else "stopped")
-
-
-def is_up(config: ThothConfig) -> Run | None:
-    """The cluster that runs out of this home, if one does."""
-    run = RunFile(config.home_dir).read()
-    return run if run is not None and identify(run.process.pid) == run.process else None
+    say(f"stopped, processes that were part of it: {len(everyone)}{how}")

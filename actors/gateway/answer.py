@@ -96,10 +96,13 @@ class Answer:
             self._means.model.context_tokens,
             self._means.config.default_max_tokens,
         )
+        sampling = self._ask.call.sampling
+        # A worker knows no text, so not even how the model ends its turn.
+        stop_ids = sampling.stop_ids | self._means.model.tokenizer.eos_ids
         return Request(
             id=self._ask.request_id,
             segments=prompt.segments,
-            sampling=replace(self._ask.call.sampling, max_tokens=max_tokens),
+            sampling=replace(sampling, max_tokens=max_tokens, stop_ids=stop_ids),
             deadline_s=self._deadline_s,
         )
 

@@ -116,7 +116,7 @@ def error_response(error: ThothError, **extra: Any) -> JSONResponse:
     if isinstance(error, Unavailable):
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
     if isinstance(error, TooLarge):
-        # The rest of the body may still be coming, without an end: nobody reads it.
+        # The rest of the body may still be coming, and nobody reads it.
         headers["connection"] = "close"
     status = code_of(error).http
     if status == 401:

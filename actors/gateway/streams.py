@@ -21,26 +21,36 @@ KEEP_ALIVE_S = 15.0
 DONE = b"data: [DONE]\n\n"
 _KEEP_ALIVE = b": keep-alive\n\n"
 _BODY_TIMEOUT_S = 60.0
+# Of a body that is too large, so many times the limit are read, and not kept, before we hang up.
+_DISCARDED = 16
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The whole body. Raises TooLarge before more than `max_bytes` of it are held."""
+    """The whole body. Raises TooLarge, having held no more than `max_bytes` of it.
+
+    A client that is still sending when the connection is closed never sees the refusal: what comes
+    after the limit is thrown away for a while, unless the client waits to be told to send.
+    """
     announced = request.headers.get("content-length", "0")
     if not announced.isdecimal():
         raise InvalidArgument("content-length is no number", field="content-length", limit="bytes")
-    if int(announced) > max_bytes:
+    if int(announced) > max_bytes and "expect" in request.headers:
         raise _too_large(int(announced), max_bytes)
-    body = bytearray()
+    body, num_bytes = bytearray(), 0
     try:
         async with asyncio.timeout(_BODY_TIMEOUT_S):
             async for part in request.stream():
-                body += part
-                if len(body) > max_bytes:
-                    raise _too_large(len(body), max_bytes)
+                num_bytes += len(part)
+                if num_bytes <= max_bytes:
+                    body += part
+                elif num_bytes > _DISCARDED * max_bytes:
+                    break
     except TimeoutError:
         raise DeadlineExceeded(
             f"the body did not arrive within {_BODY_TIMEOUT_S:.0f} s", field="body"
         ) from None
+    if num_bytes > max_bytes:
+        raise _too_large(max(num_bytes, int(announced)), max_bytes)
     return bytes(body)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from random import Random
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
@@ -116,25 +115,30 @@ class Stream:
 
     def _open(self) -> Iterator[StreamEvent]:
         """All events, the first of which has arrived."""
-        running = self._connection.open(self._call, self._attempts.remaining_s())
-        self._running = running
-        return self._follow(running, self._next(running))
+        self._running = self._connection.open(self._call, self._attempts.remaining_s())
+        return self._follow(self._next())
 
-    def _follow(self, running: RunningCall, first: StreamEvent) -> Iterator[StreamEvent]:
+    def _follow(self, first: StreamEvent) -> Iterator[StreamEvent]:
         event = first
         yield event
         while not isinstance(event, Finished):
-            event = self._next(running)
+            event = self._next()
             yield event
         # The call itself ends now; cancelling it instead would look like a caller who left.
-        with suppress(grpc.RpcError):
-            next(running, None)
+        self._read()
 
-    def _next(self, running: RunningCall) -> StreamEvent:
+    def _next(self) -> StreamEvent:
+        return self._reader.read(self._read())
+
+    def _read(self) -> StreamEvent | ThothError:
+        # The call is only ever named by `self`, and its own error (which it is itself) is stripped
+        # of the frames it went through: left in a cycle it would live until the interpreter ends,
+        # where its finalizer can wait for ever.
+        if self._running is None:
+            return self._reader.ended()
         try:
-            event = next(running, None)
+            event = next(self._running, None)
         except grpc.RpcError as error:
-            raise self._connection.target.explain(error) from None
-        if event is None:
-            raise self._reader.ended()
-        return self._reader.read(event)
+            error.__traceback__ = None
+            return self._connection.target.explain(error)
+        return self._reader.ended() if event is None else event

@@ -47,14 +47,14 @@ def tokenizer_of(metadata: Metadata) -> Tokenizer:
             field=FIELD,
             limit=f"tokenizer gpt2 with pre-tokenizer {', '.join(known)}",
         )
-    tokenizer = Tokenizer(_bpe(metadata, ignore_merges=pre == "llama-bpe"))
+    tokenizer = Tokenizer(_bpe(metadata))
     tokenizer.pre_tokenizer = known[pre]
     tokenizer.decoder = decoders.ByteLevel()
     _add_special_tokens(tokenizer, metadata)
     return tokenizer
 
 
-def _bpe(metadata: Metadata, ignore_merges: bool) -> models.BPE:
+def _bpe(metadata: Metadata) -> models.BPE:
     tokens = metadata.require("tokenizer.ggml.tokens", list)
     merges = [tuple(m.split(" ")) for m in metadata.require("tokenizer.ggml.merges", list)]
     vocab = {token: id_ for id_, token in enumerate(tokens)}
@@ -64,6 +64,8 @@ def _bpe(metadata: Metadata, ignore_merges: bool) -> models.BPE:
             field=FIELD,
             limit="distinct tokens, merges of two tokens",
         )
+    # Llama 3 takes a word that is a token as it is, without merging its way there.
+    ignore_merges = metadata.fields.get("tokenizer.ggml.pre") == "llama-bpe"
     try:
         return models.BPE(vocab=vocab, merges=merges, ignore_merges=ignore_merges)
     except Exception as error:  # the Rust library raises no narrower class

@@ -103,7 +103,7 @@ def remove_document(
     """Returns the ids of the chunks that went with it."""
     removed = chunk_ids(db, document_key)
     db.executemany(
-        f"DELETE FROM {words_table(collection.key)} WHERE rowid = ?", []
+        f"DELETE FROM {words_table(collection.key)} WHERE rowid = ?", [(id,) for id in removed]
     )
     db.execute("DELETE FROM documents WHERE key = ?", (document_key,))
     return removed

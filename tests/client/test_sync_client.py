@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import time
 
+import grpc
 import pytest
 
 from cluster.client import (
@@ -135,11 +137,28 @@ def test_an_error_inside_a_stream_is_raised_typed(served: Served) -> None:
     broken = Lost("the worker is gone")
     broken.request_id = "req-1"
     served.gateway.events = [STARTED, delta("hel"), broken]
-    with Client(served.endpoint) as client, client.stream("hi") as stream:
-        with pytest.raises(Lost, match="worker is gone") as caught:
-            list(stream)
+    with (
+        Client(served.endpoint) as client,
+        client.stream("hi") as stream,
+        pytest.raises(Lost, match="worker is gone") as caught,
+    ):
+        list(stream)
     assert caught.value.request_id == "req-1"
     assert len(served.gateway.calls) == 1, "nothing is retried once an event was seen"
+
+
+def test_a_failed_call_is_freed_without_the_garbage_collector(served: Served) -> None:
+    served.gateway.failures = [NotFound("no such collection")]
+    gc.collect()
+    gc.disable()
+    try:
+        with Client(served.endpoint) as client, pytest.raises(NotFound) as caught:
+            client.stream("hi").__enter__()
+        del caught
+        alive = [o for o in gc.get_objects() if issubclass(type(o), grpc.RpcError)]
+    finally:
+        gc.enable()
+    assert alive == []
 
 
 def test_a_stream_that_just_ends_is_lost(served: Served) -> None:

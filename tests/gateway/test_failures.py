@@ -303,14 +303,40 @@ async def test_one_request_too_many_is_turned_away_and_the_others_go_on(
         cluster.workers[0].pause_s = 0.05
         asking = [asyncio.create_task(http.post(PATH, json=BODY)) for _ in range(3)]
         await eventually(lambda: cluster.gateway.num_inside == 3)
-        many = await asyncio.gather(*(http.post(PATH, json=BODY) for _ in range(50)))
+        many = await asyncio.gather(*(http.post(PATH, json=BODY) for _ in range(20)))
         assert {r.status_code for r in many} == {429}
         assert all(int(r.headers["retry-after"]) >= 1 for r in many)
         assert "the limit is 3" in many[0].json()["error"]["message"]
         assert (await http.get("/health")).status_code == 200
         assert {text_of(await each) for each in asking} == {ANSWER}
-        assert metric(cluster, 'thoth_requests_rejected_total{reason="gateway_full"}') == 50
+        assert metric(cluster, 'thoth_requests_rejected_total{reason="gateway_full"}') == 20
         assert text_of(await http.post(PATH, json=BODY)) == ANSWER
+
+
+@pytest.mark.long
+async def test_a_thousand_requests_at_once_are_answered_or_turned_away(
+    cluster: ScriptedCluster, worker: ScriptedWorker
+) -> None:
+    most = cluster.config.gateway.max_requests
+    worker.pause_s = 0.2
+    responses = await asyncio.gather(*(_post_alone(cluster.http) for _ in range(1000)))
+    codes = [int(r.split()[1]) for r in responses]
+    assert set(codes) == {200, 429}
+    assert codes.count(200) >= most
+    for code, response in zip(codes, responses, strict=True):
+        assert ANSWER.encode() in response if code == 200 else b"retry-after: " in response
+    assert cluster.gateway.num_inside == 0
+
+
+async def _post_alone(url: str) -> bytes:
+    """On a connection of its own, which the client's pool would be slow to make a thousand of."""
+    reader, writer = await asyncio.open_connection(*httpx.URL(url).netloc.decode().split(":"))
+    body = json.dumps(BODY).encode()
+    head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(body)}"
+    writer.write(f"{head}\r\n\r\n".encode() + body)
+    response = await reader.read()
+    writer.close()
+    return response
 
 
 async def test_a_cancelled_grpc_stream_cancels_its_worker(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from typing import Any
+
 import grpc
 import pytest
 
@@ -17,18 +20,18 @@ from protos.thoth.v1 import (
 from tests.gateway.scripted import ANSWER, MODEL
 
 
-def call_of(model: str = MODEL, **sampling: int) -> gateway_pb2.ChatCall:
+def call_of(model: str = MODEL, max_tokens: int | None = None) -> gateway_pb2.ChatCall:
     return gateway_pb2.ChatCall(
         model=model,
         messages=[gateway_pb2.ChatMessage(role="user", content="hello")],
-        sampling=types_pb2.SamplingParams(**sampling),
+        sampling=types_pb2.SamplingParams(max_tokens=max_tokens),
         retrieval=gateway_pb2.RetrievalOptions(collections=["kb"], top_k=2),
     )
 
 
-async def error_of(call: grpc.aio.Call | object) -> ThothError:
+async def error_of(call: Awaitable[object]) -> ThothError:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await call  # type: ignore[misc]
+        await call
     return from_rpc_error(raised.value)
 
 
@@ -105,7 +108,8 @@ async def test_bytes_that_are_no_message_get_a_typed_error(
     method: str,
     body: bytes,
 ) -> None:
-    error = await error_of(grpc_channel.unary_unary(f"/{method}")(body))
+    send: Any = grpc_channel.unary_unary(f"/{method}")
+    error = await error_of(send(body))
     assert isinstance(error, InvalidArgument)
     assert error.field == "request"
     assert "thoth.v1." in error.message

@@ -7,7 +7,9 @@ from pydoc_data.topics import topics
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from cluster.models.catalogue import CATALOGUE
 from cluster.models.folder import ModelFolder, load_llama
@@ -30,19 +32,13 @@ def test_facts_come_from_the_gguf(smollm: ModelFolder) -> None:
 def test_weights_equal_those_transformers_reads_from_the_gguf(
     smollm: ModelFolder, smollm_gguf: Path
 ) -> None:
-    theirs = AutoModelForCausalLM.from_pretrained(
-        smollm_gguf.parent, gguf_file=smollm_gguf.name, dtype=torch.float32
-    ).state_dict()
-    weights = load_llama(smollm.path).weights
-    assert torch.equal(weights.embedding, theirs["model.embed_tokens.weight"])
-    assert torch.equal(weights.norm, theirs["model.norm.weight"])
-    for i, layer in enumerate(weights.layers):
-        parts = (f"model.layers.{i}.self_attn.{x}_proj.weight" for x in "qkv")
-        assert torch.equal(layer.qkv, torch.cat([theirs[part] for part in parts])), i
-        parts = (f"model.layers.{i}.mlp.{x}_proj.weight" for x in ("gate", "up"))
-        assert torch.equal(layer.gate_up, torch.cat([theirs[part] for part in parts])), i
-        assert torch.equal(layer.output, theirs[f"model.layers.{i}.self_attn.o_proj.weight"]), i
-        assert torch.equal(layer.down, theirs[f"model.layers.{i}.mlp.down_proj.weight"]), i
+    with torch.device("meta"):
+        shell = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(smollm.path))
+    theirs = load_gguf_checkpoint(str(smollm_gguf), return_tensors=True, model_to_load=shell)
+    ours = load_file(smollm.path / "model.safetensors")
+    assert ours.keys() == theirs["tensors"].keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs["tensors"][name]), name
 
 
 def test_logits_keep_promise_c_on_a_text(smollm: ModelFolder) -> None:

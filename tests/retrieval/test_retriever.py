@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cluster.errors import InvalidArgument, Lost, NotFound, ThothError, TooLarge
 from cluster.store.schema import DATABASE_NAME
-from cluster.wire.members import member_from_pb
-from cluster.wire.serving import CallContext, GrpcServer
 from cluster.wire.status import from_rpc_error
 from protos.thoth.v1 import documents_pb2 as pb
-from protos.thoth.v1 import supervisor_pb2, supervisor_pb2_grpc
 from tests.retrieval.bodies import Stubs, retriever, serving
 
 Document = pb.Document
@@ -258,52 +254,3 @@ async def test_a_damaged_store_keeps_the_retriever_down_with_a_reason(tmp_path: 
     with pytest.raises(Lost, match="damaged"):
         await body.start()
     await body.stop()
-
-
-class Registrar(supervisor_pb2_grpc.SupervisorServiceServicer):
-    """Takes every lease and remembers it."""
-
-    def __init__(self) -> None:
-        self.renewals: list[supervisor_pb2.Member] = []
-
-    async def RenewLease(
-        self, request: supervisor_pb2.RenewLeaseRequest, context: CallContext
-    ) -> supervisor_pb2.RenewLeaseResponse:
-        self.renewals.append(request.member)
-        return supervisor_pb2.RenewLeaseResponse(lease_s=5)
-
-
-async def test_it_is_ready_when_it_can_serve_and_counts_what_it_does(tmp_path: Path) -> None:
-    registrar = Registrar()  # type: ignore[abstract]
-    server = GrpcServer("127.0.0.1")
-    server.add(supervisor_pb2_grpc.add_SupervisorServiceServicer_to_server, registrar)
-    address = await server.start()
-
-    async def find_supervisor() -> str:
-        return address
-
-    body = retriever(tmp_path, find_supervisor)
-    await body.start()
-    assert [member.is_ready for member in registrar.renewals][:1] == [False]
-    member = member_from_pb(registrar.renewals[-1])
-    assert member.is_ready
-    assert member.address == body.address
-    async with grpc.aio.insecure_channel(member.address) as channel:
-        stubs = Stubs(channel)
-        await stubs.create("kb")
-        await stubs.upsert(Document(id="a", text="word " * 100), Document(id="b", text="zebra"))
-        await stubs.documents.DeleteDocuments(
-            pb.DeleteDocumentsRequest(collection="kb", ids=["b", "c"])
-        )
-        await stubs.search("word")
-    url = f"http://{member.metrics_address}/metrics"
-    page = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
-    await body.stop()
-    await server.stop()
-    assert {
-        "thoth_documents 1.0",
-        "thoth_chunks 3.0",
-        "thoth_upserted_documents_total 2.0",
-        "thoth_deleted_documents_total 1.0",
-        "thoth_retrieval_seconds_count 1.0",
-    } <= set(page.splitlines())

@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
-from cluster.errors import Lost, NotFound, Starting, Unavailable, Unsupported
+from cluster.errors import NotFound
 from cluster.retrieval.records import Collection
 from cluster.store.documents import DocumentStore
-from cluster.store.match import MAX_WORDS, match_any
 from cluster.store.records import Change, ChangeKind, digest_of
-from cluster.store.schema import DATABASE_NAME, connect_reader
 from cluster.store.search import SearchReader
-from tests.retrieval.making import EMBEDDING, entry
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[DocumentStore]:
-    store = DocumentStore(tmp_path)
-    store.create_collection("kb")
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def reader(store: DocumentStore, tmp_path: Path) -> Iterator[SearchReader]:
-    reader = SearchReader(tmp_path)
-    yield reader
-    reader.close()
-
-
-def words(reader: SearchReader, query: str, filters: dict[str, str] | None = None) -> list[str]:
-    """Documents of `kb` that have any of the words, best first."""
-    with reader.snapshot() as snapshot:
-        scored = snapshot.by_words("kb", query, 10, filters or {})
-        chunks = snapshot.chunks("kb", [id for id, _ in scored])
-        return [chunks[id].key.document_id for id, _ in scored]
+from tests.retrieval.making import EMBEDDING, entry, words
 
 
 def test_a_collection_is_made_once_and_counts_what_it_holds(store: DocumentStore) -> None:
@@ -236,65 +207,6 @@ def test_a_snapshot_does_not_move(store: DocumentStore, reader: SearchReader) ->
     assert sorted(words(reader, "zebra")) == ["a", "b"]
 
 
-@settings(deadline=None, max_examples=300)
-@given(query=st.text(st.characters(), max_size=50))
-@example(query='"')
-@example(query="a AND NOT (b OR NEAR(c)) ^d* title:e -f")
-@example(query="\x00 a\x00b")
-@example(query="\ud800 \udfff")
-@example(query="_ ' \\ ; --")
-@example(query="e\u0301 हिन्दी 中文 \U0001d400")
-def test_no_question_is_a_syntax_error(
-    shared: tuple[DocumentStore, SearchReader], query: str
-) -> None:
-    _, reader = shared
-    with reader.snapshot() as snapshot:
-        snapshot.by_words("kb", query, 10, {})
-
-
-@pytest.fixture(scope="module")
-def shared(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[DocumentStore, SearchReader]]:
-    folder = tmp_path_factory.mktemp("store")
-    store = DocumentStore(folder)
-    store.create_collection("kb")
-    store.upsert("kb", [entry("a", "a b c AND NOT NEAR title é हिन्दी 中文")])
-    reader = SearchReader(folder)
-    yield store, reader
-    reader.close()
-    store.close()
-
-
-def test_a_word_is_found_whatever_surrounds_it(
-    shared: tuple[DocumentStore, SearchReader],
-) -> None:
-    for query in ('"near"', "NEAR(", "near* AND", "x:near", "n\u0065ar", "e\u0301", "हिन्दी!"):
-        assert words(shared[1], query) == ["a"], query
-
-
-def test_words_count_alone_and_words_of_every_text_beside_them() -> None:
-    assert match_any("What does the with statement do?").split(" OR ") == [
-        '"statement"',
-        '"with statement"',
-        '"statement do"',
-    ]
-    assert match_any("to be, or not: to be").split(" OR ") == ['"to"', '"be"', '"or"', '"not"']
-    assert match_any("?! \x00 --") == ""
-
-
-def test_words_side_by_side_are_worth_more(store: DocumentStore, reader: SearchReader) -> None:
-    others = (entry(f"other{i}", "Of this and of that") for i in range(10))
-    store.upsert("kb", [entry("apart", "cup, then tea"), entry("beside", "tea cup here"), *others])
-    assert words(reader, "the tea cup") == ["beside", "apart"]
-
-
-def test_a_question_of_many_words_is_cut(shared: tuple[DocumentStore, SearchReader]) -> None:
-    query = " ".join(f"w{i}" for i in range(10_000))
-    assert match_any(query).count(" OR ") == 2 * MAX_WORDS - 2
-    assert words(shared[1], query) == []
-
-
 def test_text_comes_back_as_it_was(store: DocumentStore, reader: SearchReader) -> None:
     text = "nul \x00 inside, \U0001f600, \r\n\ttab, \u2028 and e\u0301"
     store.upsert("kb", [entry("odd\u202e", text, "\x01", {"k": "\x00"})])
@@ -304,73 +216,3 @@ def test_text_comes_back_as_it_was(store: DocumentStore, reader: SearchReader) -
         (id, _), *_ = snapshot.by_words("kb", "inside", 1, {})
         chunk = snapshot.chunks("kb", [id])[id]
     assert chunk.text == text[chunk.start : chunk.end]
-
-
-def test_a_second_process_is_kept_out(store: DocumentStore, tmp_path: Path) -> None:
-    with pytest.raises(Starting, match="in use by another retriever"):
-        DocumentStore(tmp_path)
-    store.upsert("kb", [entry("a", "text")])
-
-
-def test_every_commit_waits_for_the_disk(store: DocumentStore) -> None:
-    db = store._db
-    assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert db.execute("PRAGMA synchronous").fetchone() == (2,)
-    assert db.execute("PRAGMA foreign_keys").fetchone() == (1,)
-
-
-def filled(folder: Path) -> Path:
-    store = DocumentStore(folder)
-    store.create_collection("kb")
-    store.upsert("kb", [entry(str(i), "word " * 200) for i in range(50)])
-    store.close()
-    return folder / DATABASE_NAME
-
-
-def test_a_damaged_database_says_so(tmp_path: Path) -> None:
-    path = filled(tmp_path)
-    content = bytearray(path.read_bytes())
-    for offset in range(4096, len(content), 4096):
-        content[offset : offset + 64] = b"\xff" * 64
-    path.write_bytes(content)
-    with pytest.raises(Lost, match=r"documents\.sqlite3 is damaged .* restore it from a backup"):
-        DocumentStore(tmp_path)
-
-
-def test_a_file_that_is_no_database_says_so(tmp_path: Path) -> None:
-    (tmp_path / DATABASE_NAME).write_bytes(b"These are not the pages you look for.\n" * 200)
-    for _ in range(2):
-        with pytest.raises(Lost, match="damaged"):
-            DocumentStore(tmp_path)
-
-
-def test_a_later_schema_is_refused_with_both_numbers(tmp_path: Path) -> None:
-    path = filled(tmp_path)
-    db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 7")
-    db.close()
-    with pytest.raises(Unsupported, match=r"schema 7.* up to 1"):
-        DocumentStore(tmp_path)
-
-
-def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(Unavailable, match="cannot be used"):
-        DocumentStore(tmp_path / "file" / "documents")
-
-
-def test_a_full_disk_is_said_and_nothing_is_half_written(store: DocumentStore) -> None:
-    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
-    store._db.execute(f"PRAGMA max_page_count = {pages + 10}")
-    with pytest.raises(Unavailable, match="full"):
-        store.upsert("kb", [entry(str(i), "word " * 1000) for i in range(20)])
-    assert store.totals() == (0, 0)
-    store.upsert("kb", [entry("small", "text")])
-    assert store.totals() == (1, 1)
-
-
-def test_a_reader_cannot_write(store: DocumentStore, tmp_path: Path) -> None:
-    reader = connect_reader(tmp_path)
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        reader.execute("DELETE FROM collections")
-    reader.close()

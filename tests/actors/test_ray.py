@@ -1,0 +1,123 @@
+"""The same cluster on a real Ray: actors are killed, and the next request is served."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.client import Document, ThothError
+from tests.actors.conftest import COLLECTION, DOCUMENTS, Running, running
+from tests.actors.test_local import (
+    EVERY_WAY,
+    QUESTION,
+    test_bad_input_is_refused_by_name_and_others_are_served,
+    wait_until_idle,
+)
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+# Lease (5 s), a new process, the model; the machine may be busy.
+BACK_S = 120.0
+
+
+def kill(cluster: Running, name: str) -> str:
+    """kill -9 of a member's process; returns the incarnation that is no more."""
+    member = cluster.members()[name].member
+    os.kill(member.pid, signal.SIGKILL)
+    return member.incarnation
+
+
+def wait_for_successor(cluster: Running, name: str, incarnation: str) -> None:
+    until_s = time.monotonic() + BACK_S
+    while time.monotonic() < until_s:
+        member = cluster.members()[name].member
+        if member.is_ready and member.incarnation not in {"", incarnation}:
+            return
+        time.sleep(0.25)
+    raise AssertionError(f"{name} is not back: {cluster.members()[name]}")
+
+
+def test_every_client_gets_the_same_answer_through_serve(on_ray: Running) -> None:
+    answers = {way.__name__: way(on_ray) for way in EVERY_WAY}
+    assert len(set(answers.values())) == 1, answers
+    assert answers["with_client"]
+
+
+def test_bad_input_is_refused_by_name_through_serve(on_ray: Running) -> None:
+    test_bad_input_is_refused_by_name_and_others_are_served(on_ray)
+
+
+def test_a_client_that_leaves_in_mid_stream_gives_its_blocks_back(on_ray: Running) -> None:
+    with on_ray.client() as client, client.stream(QUESTION, max_tokens=1900) as stream:
+        for _event, _ in zip(stream, range(3), strict=False):
+            pass
+    wait_until_idle(on_ray)
+
+
+@pytest.mark.parametrize("name", ["gpu_worker-0", "scheduler"])
+def test_after_a_kill_the_next_request_is_served(on_ray: Running, name: str) -> None:
+    with on_ray.client(timeout_s=BACK_S) as client:
+        before = client.ask(QUESTION, max_tokens=8).text
+        gone = kill(on_ray, name)
+        assert client.ask(QUESTION, max_tokens=8).text == before
+    wait_for_successor(on_ray, name, gone)
+    assert on_ray.members()[name].num_restarts >= 1
+
+
+def test_an_answer_goes_on_after_its_worker_was_killed(on_ray: Running) -> None:
+    with on_ray.client(timeout_s=BACK_S) as client:
+        expected = client.ask(QUESTION, max_tokens=400, temperature=1.0, seed=5).text
+        options = {"max_tokens": 400, "temperature": 1.0, "seed": 5}
+        with client.stream(QUESTION, **options) as stream:  # type: ignore[arg-type]
+            for number, _event in enumerate(stream):
+                if number == 10:
+                    kill(on_ray, "gpu_worker-0")
+            assert stream.answer().text == expected
+
+
+def test_what_ingest_acknowledged_survives_a_killed_retriever(on_ray: Running) -> None:
+    with on_ray.client(timeout_s=BACK_S) as client:
+        client.documents.upsert(COLLECTION, [Document("late", "Late", "The walrus is assigned.")])
+        gone = kill(on_ray, "retriever")
+        wait_for_successor(on_ray, "retriever", gone)
+        found = client.retrieve("walrus", collections=[COLLECTION], top_k=1)
+        assert found.chunks[0].document_id == "late"
+        listed = {d.id for d in client.documents.list(COLLECTION).documents}
+        assert listed == {d.id for d in DOCUMENTS} | {"late"}
+
+
+def test_a_killed_supervisor_finds_everyone_again(on_ray: Running) -> None:
+    before = {name: s.member.incarnation for name, s in on_ray.members().items()}
+    supervisors = [
+        p
+        for p in psutil.Process(on_ray.pid).children(recursive=True)
+        if "SupervisorActor" in " ".join(p.cmdline())
+    ]
+    assert len(supervisors) == 1
+    supervisors[0].kill()
+    with on_ray.client(timeout_s=BACK_S) as client:
+        assert client.ask(QUESTION, max_tokens=8).text
+        time.sleep(8)
+        assert client.ask(QUESTION, max_tokens=8).text
+    # Its address has changed, so the members are asked through the file it writes.
+    from tests.actors.conftest import targets_of  # noqa: PLC0415
+
+    assert {str(t["labels"]["actor"]) for t in targets_of(on_ray)} >= set(before) - {"gateway"}  # type: ignore[index]
+
+
+def test_nothing_is_left_running_after_the_end(tiny_folder: Path, tmp_path: Path) -> None:
+    with running(tiny_folder, tmp_path / "home", ()) as cluster:
+        family = psutil.Process(cluster.pid).children(recursive=True)
+        pids = {m.member.pid for m in cluster.members().values()}
+        assert pids <= {p.pid for p in family}
+        with cluster.client() as client:
+            assert client.ask(QUESTION, max_tokens=2).text is not None
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive, alive
+    with pytest.raises(ThothError), cluster.client(timeout_s=2.0) as client:
+        client.ask(QUESTION)
