@@ -18,7 +18,7 @@ from cluster.engine.thread import Died, EngineEvent, EngineThread, Stepped, Turn
 from cluster.errors import InvalidArgument, Lost, Starting, ThothError
 from cluster.ids import RequestId
 from cluster.request import Request, WorkerLoad
-from cluster.scheduling.iteration import Finished
+from cluster.scheduling.iteration import Finished, FirstToken
 from cluster.scheduling.membership import Role
 from cluster.wire.generation import finish_reason_to_pb, load_to_pb, request_from_pb
 from cluster.wire.serving import CallContext, streaming, unary
@@ -35,8 +35,8 @@ class _Token:
     token_id: int
 
 
-# What a stream is fed with: tokens, then one end.
-_Item = _Token | Finished | ThothError
+# What a stream is fed with: the first token's times, tokens, then one end.
+_Item = FirstToken | _Token | Finished | ThothError
 
 
 class GpuWorker:
@@ -117,6 +117,8 @@ class GpuWorker:
             case Stepped(report, load):
                 self._load = load
                 self._metrics.stepped(report, load)
+                for first in report.first_tokens:
+                    self._feed(first.request_id, first)
                 for request_id, token_id in report.tokens:
                     self._feed(request_id, _Token(token_id))
                 for finished in report.finished:
@@ -165,15 +167,17 @@ async def _responses(
     stream: asyncio.Queue[_Item],
 ) -> AsyncIterator[worker_pb2.GenerateResponse]:
     """The first token goes out alone and at once; later ones go out with whatever else is there."""
-    ids: list[int] = []
+    tokens = worker_pb2.TokensGenerated()
     while True:
         item = await stream.get()
+        if isinstance(item, FirstToken):
+            tokens.first.queue_s, tokens.first.prefill_s = item.queue_s, item.prefill_s
         if isinstance(item, _Token):
-            ids.append(item.token_id)
-        if ids and (stream.empty() or not isinstance(item, _Token)):
-            tokens = worker_pb2.TokensGenerated(token_ids=ids)
+            tokens.token_ids.append(item.token_id)
+        is_last = isinstance(item, Finished | ThothError)
+        if tokens.ByteSize() and (is_last or (tokens.token_ids and stream.empty())):
             yield worker_pb2.GenerateResponse(tokens=tokens)
-            ids = []
+            tokens = worker_pb2.TokensGenerated()
         if isinstance(item, ThothError):
             raise item
         if isinstance(item, Finished):
@@ -184,8 +188,6 @@ async def _responses(
 def _finished_to_pb(finished: Finished) -> worker_pb2.GenerateFinished:
     return worker_pb2.GenerateFinished(
         finish_reason=finish_reason_to_pb(finished.reason),
-        queue_s=finished.queue_s or 0.0,
-        prefill_s=finished.prefill_s or 0.0,
         recomputed_tokens=finished.num_recomputed,
     )
 

@@ -9,36 +9,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
-import time
-from collections.abc import Callable
 from random import SystemRandom
 from typing import Any
 
-import grpc
-import httpx
 import ray
 from ray import serve
-from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from actors.bodies import make_body
-from actors.gateway.deployment import SERVICER_FUNCTIONS, GatewayReplica
-from actors.roles import Endpoints, Site
+from actors.gateway.deployment import GatewayReplica
+from actors.roles import Site
 from actors.supervisor import Supervisor
 from cluster.clock import MonotonicClock
 from cluster.config import ThothConfig
-from cluster.errors import Starting, ThothError, Unavailable
+from cluster.errors import Starting
 from cluster.scheduling.membership import Desired, Role
 from cluster.telemetry.logs import write_logs
-from cluster.wire.status import translated
-from protos.thoth.v1 import supervisor_pb2, supervisor_pb2_grpc
 
 log = logging.getLogger(__name__)
 
 NAMESPACE = "thoth"
 SUPERVISOR = "supervisor"
-APP = "thoth"
 # A killed actor keeps its name for a moment.
 NAME_RETRY_S = 0.25
 STOP_S = 10.0
@@ -57,7 +48,7 @@ def site_of(name: str, config: ThothConfig) -> Site:
 
     return Site(
         name=name,
-        host=ray.util.get_node_ip_address(),
+        host=str(ray.util.get_node_ip_address()),  # type: ignore[no-untyped-call]
         node=ray.get_runtime_context().get_node_id(),
         find_supervisor=find_supervisor,
         clock=MonotonicClock(),
@@ -105,23 +96,21 @@ class SupervisorActor:
 
 
 class RayStarter:
-    """Detached actors under fixed names: they outlive their creator, and a new one finds them."""
+    """Actors of Ray; one that lives under its name already is adopted."""
 
     def __init__(self, config: ThothConfig) -> None:
         self._config = config
 
     async def start(self, desired: Desired) -> None:
-        options = {"num_cpus": 1} if desired.role is Role.GPU_WORKER else {"num_cpus": 0}
-        actor_class = ray.remote(max_restarts=0, **options)(BodyActor)
-        named = actor_class.options(
-            name=desired.name, namespace=NAMESPACE, lifetime="detached", get_if_exists=True
+        named = _actor_class(BodyActor, desired.name, max_restarts=0).options(
+            num_cpus=1 if desired.role is Role.GPU_WORKER else 0
         )
         handle = await asyncio.to_thread(named.remote, desired, self._config)
         await handle.start.remote()
 
     async def stop(self, name: str) -> None:
-        """Asks, then kills; returns when the name is free."""
-        handle = await asyncio.to_thread(_find, name)
+        """Asks, then kills; returns when the name is free, or raises TimeoutError."""
+        handle = await asyncio.to_thread(find_actor, name)
         if handle is None:
             return
         try:
@@ -130,28 +119,44 @@ class RayStarter:
         except (RayError, TimeoutError) as error:
             log.warning("%s did not stop by itself: %s", name, type(error).__name__)
         ray.kill(handle, no_restart=True)
-        while await asyncio.to_thread(_find, name) is not None:
-            await asyncio.sleep(NAME_RETRY_S)
+        async with asyncio.timeout(STOP_S):
+            await _until_free(name)
 
     async def end(self) -> None:
-        handle = await asyncio.to_thread(_find, SUPERVISOR)
+        handle = await asyncio.to_thread(find_actor, SUPERVISOR)
         if handle is not None:
             ray.kill(handle, no_restart=True)
 
 
-def _find(name: str) -> ActorHandle[Any] | None:
+async def _until_free(name: str) -> None:
+    # Ray has no event for it.
+    while await asyncio.to_thread(find_actor, name) is not None:  # noqa: ASYNC110
+        await asyncio.sleep(NAME_RETRY_S)
+
+
+def find_actor(name: str) -> Any | None:
+    """A handle of a living actor of this cluster."""
     try:
         return ray.get_actor(name, namespace=NAMESPACE)
     except ValueError:
         return None
 
 
-def ensure_supervisor(config: ThothConfig) -> ActorHandle[Any]:
-    """The supervisor of this Ray cluster, brought up if there is none."""
-    actor_class = ray.remote(num_cpus=0, max_restarts=-1)(SupervisorActor)
-    return actor_class.options(
-        name=SUPERVISOR, namespace=NAMESPACE, lifetime="detached", get_if_exists=True
-    ).remote(config)
+def _actor_class(body: type, name: str, max_restarts: int) -> Any:
+    """`body` as a detached actor under a fixed name: it outlives whoever created it."""
+    return ray.remote(body).options(
+        name=name,
+        namespace=NAMESPACE,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        max_restarts=max_restarts,
+    )
+
+
+def ensure_supervisor(config: ThothConfig) -> Any:
+    """A handle of this Ray cluster's supervisor, brought up if there is none."""
+    return _actor_class(SupervisorActor, SUPERVISOR, max_restarts=-1).remote(config)
 
 
 async def supervisor_address(config: ThothConfig) -> str:
@@ -181,94 +186,3 @@ def build_app(args: dict[str, Any]) -> serve.Application:
         ray_actor_options={"num_cpus": 0},
     )(serve.ingress()(GatewayReplica))
     return deployment.bind(config, site_of)
-
-
-def serve_on_ray(
-    config: ThothConfig, on_ready: Callable[[Endpoints], None], stop: threading.Event
-) -> None:
-    """A Ray of its own on this machine, from its first process to its last.
-
-    This process must have `ray_environment.LOCAL` in its environment from before it imported Ray.
-    Calls `on_ready` once the cluster can answer, returns when `stop` is set and everything is down.
-    """
-    _start_ray()
-    try:
-        _start_serve(config)
-        endpoints = _endpoints(config)
-        if _wait_until_ready(endpoints, stop, config.supervisor.start_s):
-            on_ready(endpoints)
-            stop.wait()
-    finally:
-        _shut_down(config)
-
-
-def _start_ray() -> None:
-    ray.init(
-        address="local",
-        namespace=NAMESPACE,
-        include_dashboard=False,
-        num_cpus=max(2, os.cpu_count() or 1),
-        logging_level=logging.WARNING,
-    )
-
-
-def _start_serve(config: ThothConfig) -> None:
-    gateway = config.gateway
-    serve.start(
-        http_options={"host": gateway.http_host, "port": gateway.http_port},
-        grpc_options={
-            "port": gateway.grpc_port,
-            "grpc_servicer_functions": list(SERVICER_FUNCTIONS),
-            "enable_reflection": False,
-        },
-    )
-    serve.run(build_app(config.model_dump(mode="json")), name=APP, route_prefix="/")
-
-
-def _endpoints(config: ThothConfig) -> Endpoints:
-    gateway = config.gateway
-    return Endpoints(
-        http=f"http://{gateway.http_host}:{gateway.http_port}",
-        grpc=f"{gateway.http_host}:{gateway.grpc_port}",
-        supervisor=asyncio.run(supervisor_address(config)),
-    )
-
-
-def _wait_until_ready(endpoints: Endpoints, stop: threading.Event, timeout_s: float) -> bool:
-    """False when told to stop meanwhile. Raises Unavailable when the time is over."""
-    until_s = time.monotonic() + timeout_s
-    said = ""
-    while not stop.is_set():
-        try:
-            response = httpx.get(f"{endpoints.http}/ready", timeout=5.0)
-            if response.is_success:
-                return True
-            if response.text != said:
-                said = response.text
-                log.info("not ready: %s", said)
-        except httpx.TransportError as error:
-            log.debug("no answer yet: %s", error)
-        if time.monotonic() > until_s:
-            raise Unavailable(f"the cluster was not ready after {timeout_s:.0f} s: {said}")
-        stop.wait(0.25)
-    return False
-
-
-def _shut_down(config: ThothConfig) -> None:
-    """Gateways first, so that no request finds half a cluster; then the actors, then Ray."""
-    serve.shutdown()
-    handle = _find(SUPERVISOR)
-    if handle is not None:
-        try:
-            asyncio.run(_ask_to_shut_down(config))
-        except (ThothError, OSError) as error:
-            log.warning("the supervisor did not shut down by itself: %s", error)
-    ray.shutdown()
-
-
-async def _ask_to_shut_down(config: ThothConfig) -> None:
-    address = await supervisor_address(config)
-    async with grpc.aio.insecure_channel(address) as channel:
-        stub = supervisor_pb2_grpc.SupervisorServiceStub(channel)
-        with translated():
-            await stub.ShutDown(supervisor_pb2.ShutDownRequest(), timeout=STOP_S * 3)

@@ -92,10 +92,6 @@ class LocalCluster:
             die=die,
         )
 
-    async def start(self) -> None:
-        await self.supervisor.start()
-        await self.gateway.start()
-
     async def stop(self) -> None:
         await self.gateway.stop()
         await self.supervisor.shut_down("the process ends")
@@ -106,12 +102,12 @@ class LocalCluster:
 async def local_cluster(config: ThothConfig) -> AsyncIterator[tuple[LocalCluster, Endpoints]]:
     """A running cluster and its public endpoints; everything is down when the block ends.
 
-    It may still be loading its model: `/ready` tells.
+    Workers may still be loading: `/ready` tells, and `/health` answers from the beginning.
     """
     gateway_config = config.gateway
     cluster = LocalCluster(config)
     async with AsyncExitStack() as stack:
-        await cluster.start()
+        await cluster.supervisor.start()
         stack.push_async_callback(cluster.stop)
         grpc_server = GrpcServer(gateway_config.http_host, gateway_config.grpc_port)
         add_public_services(grpc_server, cluster.gateway)
@@ -120,6 +116,7 @@ async def local_cluster(config: ThothConfig) -> AsyncIterator[tuple[LocalCluster
         http_server = HttpServer(cluster.gateway, config)
         http_address = await http_server.start()
         stack.push_async_callback(http_server.stop)
+        await cluster.gateway.start()
         yield (
             cluster,
             Endpoints(

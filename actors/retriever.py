@@ -236,7 +236,7 @@ class _Search(retriever_pb2_grpc.RetrieverServiceServicer):
         self._retriever = retriever
 
     # A search has one stage for now. One that fails ends with an empty stage that is not final.
-    @streaming(lambda _: retriever_pb2.SearchResponse())
+    @streaming(lambda _: None)
     async def Search(
         self, request: retriever_pb2.SearchRequest, context: CallContext
     ) -> AsyncIterator[retriever_pb2.SearchResponse]:

@@ -161,9 +161,9 @@ class Supervisor:
     def _publish(self) -> None:
         """Metrics about members, and the list by which Prometheus finds their pages."""
         members = tuple(m for m in self._membership.members() if m.is_ready)
-        for role in Role:
-            self._members.labels(role).set(sum(m.role is role for m in members))
         everyone = (*members, self._station.lease.member)
+        for role in Role:
+            self._members.labels(role).set(sum(m.role is role for m in everyone))
         if everyone != self._published:
             write_targets(self._targets, everyone)
             self._published = everyone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 
@@ -13,12 +14,15 @@ from cluster.config import GpuWorkerConfig, ThothConfig
 from cluster.engine.engine import Engine, StepReport
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.models.catalogue import resolve_model
+from cluster.models.determinism import row_multiple_for
 from cluster.models.folder import load_llama
-from cluster.models.llama import DETERMINISTIC_ROWS
+from cluster.models.llama import Llama
 from cluster.request import Request, WorkerLoad
 from cluster.scheduling.iteration import IterationLimits, IterationScheduler
 from cluster.telemetry import catalogue
 from cluster.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,11 @@ def build_engine(config: ThothConfig, clock: Clock) -> Built:
     worker = config.gpu_worker
     torch.set_num_threads(worker.threads or _fair_share(worker))
     folder = resolve_model(config.model.source, config.models_dir)
-    model = load_llama(folder.path, row_multiple=DETERMINISTIC_ROWS if worker.deterministic else 1)
+    model = load_llama(folder.path, row_multiple=1)
+    if worker.deterministic:
+        multiple = row_multiple_for(model.weights)
+        log.info("rows are padded to multiples of %d: so few keep their bits here", multiple)
+        model = Llama(model.config, model.weights, multiple)
     shape = model.config
     context_tokens = min(config.model.context_tokens or shape.max_position, shape.max_position)
     limits = IterationLimits(
@@ -88,12 +96,11 @@ class WorkerMetrics:
             self._step_tokens.labels("decode").observe(report.num_decode_rows)
         self._generated_tokens.inc(len(report.tokens))
         self._preemptions.inc(report.num_preempted)
+        for first in report.first_tokens:
+            self._queue_seconds.observe(first.queue_s)
+            self._prefill_seconds.observe(first.prefill_s)
         for finished in report.finished:
             self._recomputed_tokens.inc(finished.num_recomputed)
-            if finished.queue_s is not None:
-                self._queue_seconds.observe(finished.queue_s)
-            if finished.prefill_s is not None:
-                self._prefill_seconds.observe(finished.prefill_s)
         self.loaded(load)
 
     def loaded(self, load: WorkerLoad) -> None:

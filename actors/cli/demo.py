@@ -33,6 +33,8 @@ QUESTIONS = (
 # A processor reads a few hundred tokens of prompt per second: three passages are a few seconds.
 OPTIONS = AskOptions(collections=(REFERENCE_COLLECTION,), top_k=3, max_tokens=96, temperature=0.0)
 _GONE_S = 10.0
+# Serve logs every request, and until all is ready there is only this one.
+_READY_PROBE = "GET /ready"
 
 Home = Annotated[
     Path | None, typer.Option("--home", help="Kept afterwards; by default a temporary folder.")
@@ -87,7 +89,8 @@ def _running(launch: Launch, config: ThothConfig) -> Iterator[ClusterProcess]:
     say(f"starting the cluster {where}: model {config.model.source}, home {config.home_dir}")
     cluster = ClusterProcess(launch)
     try:
-        _wait_until_ready(cluster, config.supervisor.start_s)
+        # The cluster gives up by itself after `start_s`, and knows better why.
+        _wait_until_ready(cluster, config.supervisor.start_s + 60.0)
         yield cluster
     finally:
         _stop(cluster)
@@ -105,7 +108,7 @@ def _wait_until_ready(cluster: ClusterProcess, timeout_s: float) -> None:
                 raise Unavailable(f"the cluster was not ready within {timeout_s:g} s: {said}")
             line = _without_time(cluster.last_words())
             spinner.update(f"starting, {passed_s:.0f} s: {line[:90]}")
-            if line != said and not console.is_terminal:
+            if line != said and not console.is_terminal and _READY_PROBE not in line:
                 say(f"  {passed_s:3.0f} s  {line}")
             said = line
     say(f"ready after {time.monotonic() - started_s:.0f} s: HTTP {cluster.endpoints.http}")

@@ -77,7 +77,7 @@ def on_ray(config: ThothConfig, on_ready: OnReady, stop: threading.Event) -> Non
     """Every actor in a process of its own, on a Ray of its own."""
     os.environ.update(LOCAL)
     # Seconds of imports that no other command needs, and Ray reads its environment in them.
-    from actors.launch import serve_on_ray  # noqa: PLC0415
+    from actors.fresh_ray import serve_on_ray  # noqa: PLC0415
 
     serve_on_ray(config, on_ready, stop)
 

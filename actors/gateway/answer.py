@@ -46,7 +46,7 @@ class Answer:
         self._stopwatch = stopwatch
         self._deadline_s = stopwatch.began_s + ask.call.timeout_s
         # A stop string is met here, and ends the worker without a last word of its own.
-        self._ended = Ended(FinishReason.STOP, queue_s=0.0, prefill_s=0.0)
+        self._ended = Ended(FinishReason.STOP)
 
     async def events(self) -> AsyncGenerator[AnswerEvent, None]:
         """Started, Deltas, Finished. Closing the generator cancels the worker at once."""
@@ -142,20 +142,20 @@ class Answer:
             async for event in source:
                 if isinstance(event, Tokens):
                     num_tokens += len(event.ids)
-                    self._stopwatch.generated(len(event.ids))
+                    self._stopwatch.generated(event)
                 elif event.finish_reason is FinishReason.DEADLINE and not num_tokens:
                     raise _deadline_exceeded()
                 yield event
         except DeadlineExceeded:
             if not num_tokens:
                 raise
-            yield Ended(FinishReason.DEADLINE, queue_s=0.0, prefill_s=0.0)
+            yield Ended(FinishReason.DEADLINE)
 
     def _finished(self, request: Request) -> Finished:
         return Finished(
             finish_reason=self._ended.finish_reason,
             usage=Usage(request.num_prompt_tokens, len(request.output_ids)),
-            timings=self._stopwatch.timings(self._ended.queue_s, self._ended.prefill_s),
+            timings=self._stopwatch.timings(),
         )
 
 

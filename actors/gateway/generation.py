@@ -30,19 +30,26 @@ MAX_RETRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
+class FirstToken:
+    """What came before the first token, in seconds on the worker's clock."""
+
+    queue_s: float
+    prefill_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Tokens:
-    """More ids, as many as the worker sent together."""
+    """More ids, as many as the worker sent together; `first` comes with a worker's first ones."""
 
     ids: TokenIds
+    first: FirstToken | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Last. Seconds are those of the worker that ended it."""
+    """Last."""
 
     finish_reason: FinishReason
-    queue_s: float
-    prefill_s: float
 
 
 class Generation:
@@ -68,7 +75,7 @@ class Generation:
                 return
             except (Lost, Unavailable) as error:
                 self._give_up_or_go_on(placement, error)
-        yield Ended(FinishReason.LENGTH, queue_s=0.0, prefill_s=0.0)
+        yield Ended(FinishReason.LENGTH)
 
     @property
     def _is_complete(self) -> bool:
@@ -116,7 +123,7 @@ class Generation:
             raise Lost(f"{placement.worker} ended its stream without a final event")
         match message.WhichOneof("event"):
             case "tokens":
-                return Tokens(tuple(message.tokens.token_ids))
+                return _tokens(message.tokens)
             case "finished":
                 return _ended(message.finished, placement)
             case "error":
@@ -125,9 +132,15 @@ class Generation:
                 raise InvariantBroken(f"{placement.worker} sent an event of kind {other}")
 
 
+def _tokens(tokens: worker_pb2.TokensGenerated) -> Tokens:
+    first = tokens.first
+    times = FirstToken(first.queue_s, first.prefill_s) if tokens.HasField("first") else None
+    return Tokens(tuple(tokens.token_ids), times)
+
+
 def _ended(finished: worker_pb2.GenerateFinished, placement: Placement) -> Ended:
     reason = finish_reason_from_pb(finished.finish_reason)
     if reason is FinishReason.CANCELLED:
         # Not by us: we would not be reading any more.
         raise Lost(f"{placement.worker} gave the request back")
-    return Ended(reason, finished.queue_s, finished.prefill_s)
+    return Ended(reason)

@@ -16,7 +16,7 @@ from cluster.client.policy import CHANNEL_OPTIONS, Attempts, RetryPolicy, Target
 from cluster.clock import MonotonicClock
 from cluster.errors import ThothError
 from cluster.wire.answers import Answer, Finished, StreamEvent
-from cluster.wire.public import Call
+from cluster.wire.requests import Call
 
 Reply = TypeVar("Reply")
 StreamCall: TypeAlias = "grpc.aio.UnaryStreamCall[bytes, StreamEvent | ThothError]"

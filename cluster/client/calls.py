@@ -21,7 +21,8 @@ from cluster.wire.answers import (
     StreamEvent,
     Upserted,
 )
-from cluster.wire.public import Call, EncodedDocument, encode_document, upsert_documents
+from cluster.wire.public import EncodedDocument, encode_document, upsert_documents
+from cluster.wire.requests import Call
 from cluster.wire.serving import MAX_MESSAGE_BYTES
 
 # Room for the names around a document in its message.

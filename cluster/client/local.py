@@ -114,7 +114,8 @@ class ClusterProcess:
             return None
         if not line:
             self._process.wait()
-            raise Unavailable(f"the cluster did not start: {self.last_words()}")
+            why = self.last_words().removeprefix("thoth: ")
+            raise Unavailable(f"the cluster did not start: {why}")
         self._endpoints = Endpoints(**json.loads(line))
         return self._endpoints
 

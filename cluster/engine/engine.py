@@ -19,7 +19,7 @@ from cluster.engine.step import Step, lay_out
 from cluster.errors import InvalidArgument
 from cluster.ids import RequestId
 from cluster.request import Request, WorkerLoad
-from cluster.scheduling.iteration import Finished, IterationScheduler, StepPlan
+from cluster.scheduling.iteration import Finished, FirstToken, IterationScheduler, StepPlan
 
 
 class Attend(Protocol):
@@ -44,6 +44,7 @@ class StepReport:
     """What a step did: new tokens, ends, and its size and time for whoever counts."""
 
     tokens: tuple[tuple[RequestId, int], ...] = ()
+    first_tokens: tuple[FirstToken, ...] = ()
     finished: tuple[Finished, ...] = ()
     num_preempted: int = 0
     num_prefill_rows: int = 0
@@ -93,6 +94,7 @@ class Engine:
         outcome = self.scheduler.record(sampled, now_s)
         return StepReport(
             tokens=outcome.tokens,
+            first_tokens=outcome.first_tokens,
             finished=plan.finished + outcome.finished,
             num_preempted=len(plan.preempted),
             num_prefill_rows=_prefill_rows(plan),

@@ -60,13 +60,20 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A request is over. Seconds; None where it never came so far."""
+    """A request is over."""
 
     request_id: RequestId
     reason: FinishReason
-    queue_s: float | None
-    prefill_s: float | None
     num_recomputed: int
+
+
+@dataclass(frozen=True, slots=True)
+class FirstToken:
+    """A prompt is computed: seconds it waited, and seconds from its first step to here."""
+
+    request_id: RequestId
+    queue_s: float
+    prefill_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,7 @@ class StepOutcome:
     passed on."""
 
     tokens: tuple[tuple[RequestId, int], ...]
+    first_tokens: tuple[FirstToken, ...]
     finished: tuple[Finished, ...]
 
 
@@ -140,14 +148,16 @@ class IterationScheduler:
     def record(self, sampled: Mapping[RequestId, int], now_s: float) -> StepOutcome:
         """The step ran; `sampled` holds a token for every chunk that had `sampling` set."""
         tokens: list[tuple[RequestId, int]] = []
+        first_tokens: list[FirstToken] = []
         finished: list[Finished] = []
         for sequence in list(self._running):
             sequence.num_computed = self._planned.pop(sequence.request.id, sequence.num_computed)
             token = sampled.get(sequence.request.id)
             if token is None:
                 continue
-            if sequence.first_token_s is None:
-                sequence.first_token_s = now_s
+            if not sequence.has_sampled:
+                sequence.has_sampled = True
+                first_tokens.append(_first_token(sequence, now_s))
             sampling = sequence.request.sampling
             if token in sampling.stop_ids:
                 finished.append(self._finish(sequence, FinishReason.STOP))
@@ -156,7 +166,7 @@ class IterationScheduler:
             tokens.append((sequence.request.id, token))
             if sequence.num_output >= sampling.max_tokens:
                 finished.append(self._finish(sequence, FinishReason.LENGTH))
-        return StepOutcome(tuple(tokens), tuple(finished))
+        return StepOutcome(tuple(tokens), tuple(first_tokens), tuple(finished))
 
     def load(self) -> WorkerLoad:
         return WorkerLoad(
@@ -229,13 +239,7 @@ class IterationScheduler:
     def _finish(self, sequence: Sequence, reason: FinishReason) -> Finished:
         self.pool.release(sequence.let_go())
         (self._running if sequence in self._running else self._waiting).remove(sequence)
-        return Finished(
-            sequence.request.id,
-            reason,
-            sequence.queue_s,
-            sequence.prefill_s,
-            sequence.num_recomputed,
-        )
+        return Finished(sequence.request.id, reason, sequence.num_recomputed)
 
     def check(self) -> None:
         """Blocks: held by exactly one sequence or free. Order: arrival, running before waiting."""
@@ -251,6 +255,13 @@ class IterationScheduler:
         for sequence in self._running:
             if sequence.missing(sequence.num_computed):
                 raise InvariantBroken(f"{sequence.request.id} computed tokens it has no blocks for")
+
+
+def _first_token(sequence: Sequence, now_s: float) -> FirstToken:
+    if sequence.first_step_s is None:
+        raise InvariantBroken(f"{sequence.request.id} has a token and was never in a step")
+    queue_s = sequence.first_step_s - sequence.arrived_s
+    return FirstToken(sequence.request.id, queue_s, now_s - sequence.first_step_s)
 
 
 def _check_fits(request: Request, limits: IterationLimits, num_blocks: int) -> None:

@@ -31,7 +31,7 @@ class Sequence:
     num_computed: int = 0
     num_recomputed: int = 0
     first_step_s: float | None = None
-    first_token_s: float | None = None
+    has_sampled: bool = False
 
     def __post_init__(self) -> None:
         segments = self.request.segments
@@ -46,16 +46,6 @@ class Sequence:
     @property
     def num_output(self) -> int:
         return len(self.tokens) - self.request.num_prompt_tokens
-
-    @property
-    def queue_s(self) -> float | None:
-        return None if self.first_step_s is None else self.first_step_s - self.arrived_s
-
-    @property
-    def prefill_s(self) -> float | None:
-        if self.first_step_s is None or self.first_token_s is None:
-            return None
-        return self.first_token_s - self.first_step_s
 
     def lengths(self, end: int) -> list[int]:
         """Tokens of each segment among the first `end`; segments not begun yet are left out."""

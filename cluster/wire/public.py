@@ -6,11 +6,8 @@ get wrong in a field is refused here, by the field's name, before anything is se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
-
-from google.protobuf.message import Message as ProtobufMessage
 
 from cluster.errors import InvalidArgument, ThothError
 from cluster.request import Message
@@ -35,24 +32,13 @@ from cluster.wire.documents import (
     upsert_result_from_pb,
 )
 from cluster.wire.generation import finish_reason_from_pb, timings_from_pb, usage_from_pb
+from cluster.wire.requests import Call, extend, make_call, put, put_pairs
 from cluster.wire.status import from_detail
 from protos.thoth.v1 import documents_pb2, gateway_pb2, types_pb2
-
-Reply = TypeVar("Reply")
-ReplyMessage = TypeVar("ReplyMessage", bound=ProtobufMessage)
 
 _GATEWAY = "/thoth.v1.GatewayService/"
 _DOCUMENTS = "/thoth.v1.DocumentsService/"
 _RETRIEVAL_OPTIONS = ("top_k", "filters", "max_context_tokens", "query", "citations")
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[Reply]):
-    """A method, the bytes of its request, and how to read one message of its reply."""
-
-    method: str
-    request: bytes
-    read: Callable[[bytes], Reply]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +49,9 @@ class EncodedDocument:
     num_bytes: int
 
 
-def _call(
-    method: str,
-    request: ProtobufMessage,
-    reply: type[ReplyMessage],
-    read: Callable[[ReplyMessage], Reply],
-) -> Call[Reply]:
-    return Call(method, request.SerializeToString(), lambda data: read(reply.FromString(data)))
-
-
 def chat(messages: Sequence[Message], options: AskOptions, timeout_s: float) -> Call[Answer]:
     request = gateway_pb2.ChatRequest(call=_chat_call(messages, options, timeout_s))
-    return _call(f"{_GATEWAY}Chat", request, gateway_pb2.ChatResponse, _answer)
+    return make_call(f"{_GATEWAY}Chat", request, gateway_pb2.ChatResponse, _answer)
 
 
 def stream_chat(
@@ -82,7 +59,7 @@ def stream_chat(
 ) -> Call[StreamEvent | ThothError]:
     """An error in the stream is an event here: it is for the reader of the stream to raise."""
     request = gateway_pb2.StreamChatRequest(call=_chat_call(messages, options, timeout_s))
-    return _call(f"{_GATEWAY}StreamChat", request, gateway_pb2.StreamChatResponse, _event)
+    return make_call(f"{_GATEWAY}StreamChat", request, gateway_pb2.StreamChatResponse, _event)
 
 
 def retrieve(
@@ -92,11 +69,11 @@ def retrieve(
     filters: Mapping[str, str] | None = None,
 ) -> Call[Retrieved]:
     request = gateway_pb2.RetrieveRequest()
-    _extend(request, "collections", collections)
-    _put(request, "query", query)
-    _put(request, "top_k", top_k)
-    _put_pairs(request.filters, filters or {}, "filters")
-    return _call(
+    extend(request, "collections", collections)
+    put(request, "query", query)
+    put(request, "top_k", top_k)
+    put_pairs(request.filters, filters or {}, "filters")
+    return make_call(
         f"{_GATEWAY}Retrieve",
         request,
         gateway_pb2.RetrieveResponse,
@@ -105,7 +82,7 @@ def retrieve(
 
 
 def list_models() -> Call[tuple[ServedModel, ...]]:
-    return _call(
+    return make_call(
         f"{_GATEWAY}ListModels",
         gateway_pb2.ListModelsRequest(),
         gateway_pb2.ListModelsResponse,
@@ -115,8 +92,8 @@ def list_models() -> Call[tuple[ServedModel, ...]]:
 
 def create_collection(name: str) -> Call[Collection]:
     request = documents_pb2.CreateCollectionRequest()
-    _put(request, "name", name)
-    return _call(
+    put(request, "name", name)
+    return make_call(
         f"{_DOCUMENTS}CreateCollection",
         request,
         documents_pb2.CreateCollectionResponse,
@@ -126,8 +103,8 @@ def create_collection(name: str) -> Call[Collection]:
 
 def get_collection(name: str) -> Call[Collection]:
     request = documents_pb2.GetCollectionRequest()
-    _put(request, "name", name)
-    return _call(
+    put(request, "name", name)
+    return make_call(
         f"{_DOCUMENTS}GetCollection",
         request,
         documents_pb2.GetCollectionResponse,
@@ -136,7 +113,7 @@ def get_collection(name: str) -> Call[Collection]:
 
 
 def list_collections() -> Call[tuple[Collection, ...]]:
-    return _call(
+    return make_call(
         f"{_DOCUMENTS}ListCollections",
         documents_pb2.ListCollectionsRequest(),
         documents_pb2.ListCollectionsResponse,
@@ -147,8 +124,8 @@ def list_collections() -> Call[tuple[Collection, ...]]:
 def delete_collection(name: str) -> Call[int]:
     """Answers how many documents went with it."""
     request = documents_pb2.DeleteCollectionRequest()
-    _put(request, "name", name)
-    return _call(
+    put(request, "name", name)
+    return make_call(
         f"{_DOCUMENTS}DeleteCollection",
         request,
         documents_pb2.DeleteCollectionResponse,
@@ -158,9 +135,9 @@ def delete_collection(name: str) -> Call[int]:
 
 def upsert_documents(collection: str, documents: Sequence[EncodedDocument]) -> Call[Upserted]:
     request = documents_pb2.UpsertDocumentsRequest()
-    _put(request, "collection", collection)
+    put(request, "collection", collection)
     request.documents.extend(document.message for document in documents)
-    return _call(
+    return make_call(
         f"{_DOCUMENTS}UpsertDocuments",
         request,
         documents_pb2.UpsertDocumentsResponse,
@@ -172,16 +149,16 @@ def encode_document(document: Document, field: str) -> EncodedDocument:
     """Raises InvalidArgument for text that is not Unicode, naming `field` and the place in it."""
     message = documents_pb2.Document()
     for name in ("id", "title", "text"):
-        _put(message, name, getattr(document, name), f"{field}.{name}")
-    _put_pairs(message.metadata, document.metadata, f"{field}.metadata")
+        put(message, name, getattr(document, name), f"{field}.{name}")
+    put_pairs(message.metadata, document.metadata, f"{field}.metadata")
     return EncodedDocument(message, message.ByteSize())
 
 
 def get_document(collection: str, id: str) -> Call[Document]:
     request = documents_pb2.GetDocumentRequest()
-    _put(request, "collection", collection)
-    _put(request, "id", id)
-    return _call(
+    put(request, "collection", collection)
+    put(request, "id", id)
+    return make_call(
         f"{_DOCUMENTS}GetDocument",
         request,
         documents_pb2.GetDocumentResponse,
@@ -191,10 +168,10 @@ def get_document(collection: str, id: str) -> Call[Document]:
 
 def list_documents(collection: str, limit: int | None, after: str) -> Call[DocumentPage]:
     request = documents_pb2.ListDocumentsRequest()
-    _put(request, "collection", collection)
-    _put(request, "limit", limit)
-    _put(request, "after", after)
-    return _call(
+    put(request, "collection", collection)
+    put(request, "limit", limit)
+    put(request, "after", after)
+    return make_call(
         f"{_DOCUMENTS}ListDocuments",
         request,
         documents_pb2.ListDocumentsResponse,
@@ -205,9 +182,9 @@ def list_documents(collection: str, limit: int | None, after: str) -> Call[Docum
 def delete_documents(collection: str, ids: Sequence[str]) -> Call[int]:
     """Answers how many of the ids existed."""
     request = documents_pb2.DeleteDocumentsRequest()
-    _put(request, "collection", collection)
-    _extend(request, "ids", ids)
-    return _call(
+    put(request, "collection", collection)
+    extend(request, "ids", ids)
+    return make_call(
         f"{_DOCUMENTS}DeleteDocuments",
         request,
         documents_pb2.DeleteDocumentsResponse,
@@ -219,22 +196,22 @@ def _chat_call(
     messages: Sequence[Message], options: AskOptions, timeout_s: float
 ) -> gateway_pb2.ChatCall:
     call = gateway_pb2.ChatCall(timeout_s=timeout_s)
-    _put(call, "model", options.get("model"))
+    put(call, "model", options.get("model"))
     for i, message in enumerate(messages):
         turn = call.messages.add(role=message.role)
-        _put(turn, "content", message.content, f"messages[{i}].content")
+        put(turn, "content", message.content, f"messages[{i}].content")
     _put_sampling(call.sampling, options)
     _put_retrieval(call, options)
     return call
 
 
 def _put_sampling(sampling: types_pb2.SamplingParams, options: AskOptions) -> None:
-    _put(sampling, "temperature", options.get("temperature"))
-    _put(sampling, "top_p", options.get("top_p"))
-    _put(sampling, "top_k", options.get("top_k_tokens"), "top_k_tokens")
-    _put(sampling, "seed", options.get("seed"))
-    _put(sampling, "max_tokens", options.get("max_tokens"))
-    _extend(sampling, "stop", options.get("stop", ()))
+    put(sampling, "temperature", options.get("temperature"))
+    put(sampling, "top_p", options.get("top_p"))
+    put(sampling, "top_k", options.get("top_k_tokens"), "top_k_tokens")
+    put(sampling, "seed", options.get("seed"))
+    put(sampling, "max_tokens", options.get("max_tokens"))
+    extend(sampling, "stop", options.get("stop", ()))
 
 
 def _put_retrieval(call: gateway_pb2.ChatCall, options: AskOptions) -> None:
@@ -244,49 +221,12 @@ def _put_retrieval(call: gateway_pb2.ChatCall, options: AskOptions) -> None:
                 raise InvalidArgument(f"{name} says nothing without collections", field=name)
         return
     retrieval = call.retrieval
-    _extend(retrieval, "collections", options["collections"])
-    _put(retrieval, "top_k", options.get("top_k"))
-    _put(retrieval, "max_context_tokens", options.get("max_context_tokens"))
-    _put(retrieval, "query", options.get("query"))
-    _put(retrieval, "citations", options.get("citations"))
-    _put_pairs(retrieval.filters, options.get("filters", {}), "filters")
-
-
-def _put(message: ProtobufMessage, name: str, value: object, field: str = "") -> None:
-    """Sets a field unless the value is None: absent stays absent."""
-    if value is None:
-        return
-    try:
-        setattr(message, name, value)
-    except (TypeError, ValueError) as error:
-        raise _unfit(error, field or name, value) from None
-
-
-def _extend(message: ProtobufMessage, name: str, values: Sequence[str]) -> None:
-    if isinstance(values, str):
-        raise InvalidArgument(f"{name} is a list of strings, not one string", field=name)
-    for i, value in enumerate(values):
-        try:
-            getattr(message, name).append(value)
-        except (TypeError, ValueError) as error:
-            raise _unfit(error, f"{name}[{i}]", value) from None
-
-
-def _put_pairs(place: object, pairs: Mapping[str, str], field: str) -> None:
-    for key, value in pairs.items():
-        try:
-            place[key] = value  # type: ignore[index]
-        except (TypeError, ValueError) as error:
-            raise _unfit(error, f"{field}[{key!r}]", value) from None
-
-
-def _unfit(error: TypeError | ValueError, field: str, value: object) -> InvalidArgument:
-    """What protobuf would not take, without repeating a whole document."""
-    if isinstance(error, UnicodeError):
-        return InvalidArgument(f"{field} is not valid Unicode: {error}", field=field)
-    said = repr(value)
-    shown = said if len(said) <= 60 else f"{said[:57]}..."
-    return InvalidArgument(f"{field} is {shown}: {error}", field=field)
+    extend(retrieval, "collections", options["collections"])
+    put(retrieval, "top_k", options.get("top_k"))
+    put(retrieval, "max_context_tokens", options.get("max_context_tokens"))
+    put(retrieval, "query", options.get("query"))
+    put(retrieval, "citations", options.get("citations"))
+    put_pairs(retrieval.filters, options.get("filters", {}), "filters")
 
 
 def _answer(message: gateway_pb2.ChatResponse) -> Answer:

@@ -77,9 +77,10 @@ def unary(
 
 
 def streaming(
-    error_event: Callable[[types_pb2.ErrorDetail], Response],
+    error_event: Callable[[types_pb2.ErrorDetail], Any],
 ) -> Callable[[Callable[..., AsyncIterator[Response]]], Callable[..., AsyncIterator[Response]]]:
-    """A stream that may raise `ThothError`; `error_event` wraps it as the last message."""
+    """A stream that may raise `ThothError`; `error_event` wraps it as the last message, or gives
+    None where the contract has no such message and the status must do."""
 
     def decorate(
         method: Callable[..., AsyncIterator[Response]],
@@ -93,7 +94,9 @@ def streaming(
                 known = _ours(error, method.__name__)
                 # First: behind Ray Serve the code travels with the last message.
                 refuse(context, known)
-                yield error_event(to_detail(known, known.request_id))
+                last = error_event(to_detail(known, known.request_id))
+                if last is not None:
+                    yield last
 
         return call
 

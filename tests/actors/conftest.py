@@ -97,9 +97,7 @@ def on_ray(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield cluster
 
 
-def targets_of(cluster: Running) -> list[dict[str, object]]:
-    """The list by which Prometheus finds the actors."""
+def pages_of(cluster: Running) -> dict[str, str]:
+    """Where each actor's metrics are, as Prometheus is told: address by actor name."""
     path = cluster.home / "run" / "prometheus-targets.json"
-    found = json.loads(path.read_text())
-    assert isinstance(found, list)
-    return found
+    return {g["labels"]["actor"]: g["targets"][0] for g in json.loads(path.read_text())}

@@ -53,15 +53,16 @@ Script = Callable[[worker_pb2.GenerateRequest], Events]
 
 
 def tokens(ids: Sequence[int]) -> worker_pb2.GenerateResponse:
-    return worker_pb2.GenerateResponse(tokens=worker_pb2.TokensGenerated(token_ids=ids))
+    first = worker_pb2.FirstToken(queue_s=0.25, prefill_s=0.5)
+    return worker_pb2.GenerateResponse(
+        tokens=worker_pb2.TokensGenerated(token_ids=ids, first=first)
+    )
 
 
 def finished(
     reason: types_pb2.FinishReason.ValueType = types_pb2.FINISH_REASON_STOP,
 ) -> worker_pb2.GenerateResponse:
-    return worker_pb2.GenerateResponse(
-        finished=worker_pb2.GenerateFinished(finish_reason=reason, queue_s=0.25, prefill_s=0.5)
-    )
+    return worker_pb2.GenerateResponse(finished=worker_pb2.GenerateFinished(finish_reason=reason))
 
 
 @dataclass

@@ -54,11 +54,11 @@ def reads_environment(tree: ast.Module) -> bool:
 
 
 def _written_to(node: ast.AST) -> list[ast.expr]:
-    """`x` of `x[...] = y` and of the statement `x.setdefault(...)`."""
+    """`x` of `x[...] = y` and of the statements `x.setdefault(...)` and `x.update(...)`."""
     match node:
         case ast.Subscript(value=target, ctx=ast.Store()):
             return [target]
-        case ast.Expr(ast.Call(ast.Attribute(target, "setdefault"))):
+        case ast.Expr(ast.Call(ast.Attribute(target, "setdefault" | "update"))):
             return [target]
     return []
 

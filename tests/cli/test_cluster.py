@@ -1,0 +1,161 @@
+"""A cluster in one process, by the command and by the SDK, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from actors.cli.processes import identify, is_alive
+from actors.cli.runfile import RunFile
+from cluster.client import Client, Document
+from cluster.errors import NotFound, Unavailable
+from tests.cli.running import clean_environment, thoth
+
+
+@pytest.fixture(scope="module")
+def home(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The settings of a detached cluster that runs."""
+    folder = tmp_path_factory.mktemp("home")
+    settings = ["--set", f"home={folder}"]
+    own = ["--set", f"model.source={tiny_folder}"]
+    own += ["--set", "gateway.http_port=0", "--set", "gateway.grpc_port=0"]
+    up = thoth("up", "--local", "--detach", *settings, *own)
+    assert up.returncode == 0, up.stderr
+    run = RunFile(folder).read()
+    assert run is not None
+    yield settings
+    assert thoth("down", *settings).returncode == 0
+    assert not is_alive(run.process)
+    assert RunFile(folder).read() is None
+
+
+def test_status_lists_every_role_as_ready(home: list[str]) -> None:
+    done = thoth("status", "--json", *home)
+    report = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert {seat["member"]["role"] for seat in report["seats"]} >= {
+        "scheduler", "retriever", "gpu_worker", "gateway",
+    }  # fmt: skip
+    assert all(seat["member"]["is_ready"] for seat in report["seats"])
+
+
+def test_a_second_cluster_in_the_same_home_is_refused(home: list[str]) -> None:
+    done = thoth("up", "--local", *home)
+    assert done.returncode == 1
+    assert "a cluster runs out of" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_bad_files_are_named_and_the_others_go_in(home: list[str], tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("# With\nThe with statement wraps a block.")
+    (tmp_path / "bad.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "image.png").write_bytes(b"x")
+    done = thoth("ingest", str(tmp_path), "-k", "files", "--json", *home)
+    tally = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert (tally["num_changed"], tally["num_skipped"]) == (1, 1)
+    assert "bad.txt is not UTF-8" in tally["failures"][0]
+    (tmp_path / "bad.txt").unlink()
+    again = thoth("ingest", str(tmp_path), "-k", "files", *home)
+    assert again.returncode == 0
+    assert "0 changed, 1 unchanged" in again.stdout
+
+
+def test_an_answer_comes_with_its_documents_and_times(home: list[str]) -> None:
+    thoth("ingest", "--stdlib", "-k", "py", *home)
+    options = ["-k", "py", "--top-k", "2", "--max-tokens", "4", "--temperature", "0"]
+    done = thoth("ask", "What does yield do?", *options, *home)
+    assert done.returncode == 0, done.stderr
+    assert "Documents" in done.stdout
+    assert "retrieval" in done.stdout
+    assert "prefill" in done.stdout
+    answer = json.loads(thoth("ask", "What does yield do?", "--json", *options, *home).stdout)
+    assert len(answer["citations"]) == 2
+    assert answer["text"].strip() in done.stdout
+    assert answer["finish_reason"] == "length"
+
+
+def test_an_error_of_the_cluster_is_one_line(home: list[str]) -> None:
+    done = thoth("ask", "hi", "-k", "nope", *home, timeout_s=30)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.endswith("(NOT_FOUND)")
+    assert "'nope'" in line
+
+
+def test_a_chat_goes_on_until_its_input_ends(home: list[str]) -> None:
+    done = thoth("chat", "--max-tokens", "3", *home, stdin="hello\n\nagain\n")
+    assert done.returncode == 0
+    assert done.stdout.count("\n") >= 2
+
+
+def test_a_client_has_a_cluster_of_its_own(tiny_folder: Path, tmp_path: Path) -> None:
+    overrides = {"home": str(tmp_path), "model.source": str(tiny_folder)}
+    with Client.local(overrides=overrides) as client:
+        run = RunFile(tmp_path).read()
+        assert run is not None
+        client.collections.create("kb")
+        client.documents.upsert("kb", [Document("a", "A", "Grüße, and a with statement.")])
+        answer = client.ask("with?", collections=["kb"], max_tokens=3, temperature=0.0)
+        assert answer.citations[0].chunk.document_id == "a"
+        with client.stream("with?", collections=["kb"], max_tokens=3, temperature=0.0) as stream:
+            list(stream)
+        assert stream.answer().text == answer.text
+        with pytest.raises(NotFound):
+            client.retrieve("x", ["nope"])
+    assert not is_alive(run.process)
+
+
+def test_a_cluster_that_cannot_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"did not start: gateway\.http_host"):
+        Client.local(overrides={"home": str(tmp_path), "gateway.http_host": "0.0.0.0"})
+    assert RunFile(tmp_path).read() is None
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)], ids=["ctrl-c", "term"]
+)
+def test_a_signal_stops_the_foreground(
+    number: signal.Signals, status: int, tiny_folder: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-P", "-m", "actors", "up", "--local", "--json"]
+    for setting in (
+        f"home={tmp_path}", f"model.source={tiny_folder}",
+        "gateway.http_port=0", "gateway.grpc_port=0",
+    ):  # fmt: skip
+        command += ["--set", setting]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=clean_environment()
+    ) as up:
+        assert up.stdout is not None
+        assert set(json.loads(up.stdout.readline())) == {"http", "grpc", "supervisor"}
+        os.kill(up.pid, number)
+        assert up.wait(60) == status
+    assert identify(up.pid) is None
+    assert RunFile(tmp_path).read() is None
+
+
+def test_ctrl_c_in_the_demo_leaves_nothing_running(tiny_folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "actors", "demo", "--local", "--home", str(tmp_path)]
+    command += ["--set", f"model.source={tiny_folder}"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment()
+    ) as demo:
+        assert demo.stdout is not None
+        first_heading = next(line for line in demo.stdout if line.strip())
+        assert first_heading.startswith(b"[1/3]")
+        run = RunFile(tmp_path).read()
+        assert run is not None
+        assert run.process.pid != demo.pid
+        os.kill(demo.pid, signal.SIGINT)
+        demo.communicate(timeout=60)
+        assert demo.returncode == 130
+    assert not is_alive(run.process)
+    assert RunFile(tmp_path).read() is None
