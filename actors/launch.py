@@ -102,9 +102,8 @@ class RayStarter:
         self._config = config
 
     async def start(self, desired: Desired) -> None:
-        named = _actor_class(BodyActor, desired.name, max_restarts=0).options(
-            num_cpus=1 if desired.role is Role.GPU_WORKER else 0
-        )
+        num_cpus = 1 if desired.role is Role.GPU_WORKER else 0
+        named = _actor_class(BodyActor, desired.name, num_cpus=num_cpus, max_restarts=0)
         handle = await asyncio.to_thread(named.remote, desired, self._config)
         await handle.start.remote()
 
@@ -142,21 +141,21 @@ def find_actor(name: str) -> Any | None:
         return None
 
 
-def _actor_class(body: type, name: str, max_restarts: int) -> Any:
+def _actor_class(body: type, name: str, *, num_cpus: int, max_restarts: int) -> Any:
     """`body` as a detached actor under a fixed name: it outlives whoever created it."""
     return ray.remote(body).options(
         name=name,
         namespace=NAMESPACE,
         lifetime="detached",
         get_if_exists=True,
-        num_cpus=0,
+        num_cpus=num_cpus,
         max_restarts=max_restarts,
     )
 
 
 def ensure_supervisor(config: ThothConfig) -> Any:
     """A handle of this Ray cluster's supervisor, brought up if there is none."""
-    return _actor_class(SupervisorActor, SUPERVISOR, max_restarts=-1).remote(config)
+    return _actor_class(SupervisorActor, SUPERVISOR, num_cpus=0, max_restarts=-1).remote(config)
 
 
 async def supervisor_address(config: ThothConfig) -> str:

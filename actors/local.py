@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import SystemRandom
@@ -28,6 +27,7 @@ log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
 NODE = "local"
+READY_CHECK_S = 0.1
 
 
 class LocalStarter:
@@ -164,8 +164,11 @@ class HttpServer:
 async def serve_local(config: ThothConfig, on_ready: Callable[[Endpoints], None]) -> None:
     """Runs until cancelled; `on_ready` is called once when the cluster can answer."""
     async with local_cluster(config) as (cluster, endpoints):
+        said: tuple[str, ...] = ()
         while missing := cluster.gateway.missing():
-            log.info("pid %d waits for %s", os.getpid(), ", ".join(missing))
-            await asyncio.sleep(0.2)
+            if missing != said:
+                log.info("waiting for %s", ", ".join(missing))
+                said = missing
+            await asyncio.sleep(READY_CHECK_S)
         on_ready(endpoints)
         await asyncio.Event().wait()
