@@ -4,7 +4,7 @@ A *run* is rows of one request that lie in one segment: they see the whole of th
 and, in their own, the keys up to themselves. Runs of equal padded height are computed together.
 
     run  ->  tiles [(segment, tile), ...]        folded left to right, closing at a segment's end
-    rows ->  padded to a multiple of 16          bits of a row must not depend on others
+    rows ->  padded to a multiple of 4           bits of a row must not depend on others
     keys ->  padded to TILE_TOKENS a tile        for the same reason
 """
 
@@ -19,8 +19,10 @@ from torch import Tensor
 
 from cluster.attention.state import TILE_TOKENS
 
-# Rows of a matrix product are independent of each other, bit for bit, in multiples of this many.
-ROW_MULTIPLE = 16
+# Rows of a matrix product are independent of each other, bit for bit, in multiples of this many;
+# a run of many rows takes the larger, so that fewer heights are told apart.
+ROW_MULTIPLE = 4
+LONG_ROW_MULTIPLE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,13 @@ def group_runs(runs: Sequence[Run]) -> tuple[RunGroup, ...]:
     """Groups runs by padded height; a run's tiles beyond its own count are empty."""
     by_height: dict[int, list[Run]] = defaultdict(list)
     for run in runs:
-        by_height[-(-run.num_rows // ROW_MULTIPLE) * ROW_MULTIPLE].append(run)
+        by_height[_padded(run.num_rows)].append(run)
     return tuple(_group(members, height) for height, members in sorted(by_height.items()))
+
+
+def _padded(num_rows: int) -> int:
+    multiple = ROW_MULTIPLE if num_rows <= ROW_MULTIPLE else LONG_ROW_MULTIPLE
+    return -(-num_rows // multiple) * multiple
 
 
 def _group(runs: list[Run], height: int) -> RunGroup:

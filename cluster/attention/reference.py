@@ -11,7 +11,7 @@ from cluster.attention.layout import RunGroup
 from cluster.attention.state import TILE_TOKENS, State, merge, select, unit_like
 
 # Scores held at once, in floats: what bounds the memory of a long prompt's chunk.
-MAX_SCORES = 2**25
+MAX_SCORES = 2**21
 
 
 def attend(q: Tensor, k_slots: Tensor, v_slots: Tensor, groups: Sequence[RunGroup]) -> State:
@@ -46,6 +46,10 @@ def _attend_group(q: Tensor, k_slots: Tensor, v_slots: Tensor, group: RunGroup) 
         segment = tile if segment is None else merge(segment, tile)
         closes = group.closes[index]
         if not closes.any():
+            continue
+        if closes.all():
+            total = segment if total is None else merge(total, segment)
+            segment = None
             continue
         unit = unit_like(segment)
         total = unit if total is None else total
@@ -89,10 +93,11 @@ def _tile_states(
     scores = scores.view(
         num_tiles, num_runs, kv_heads, -1, rows // group.rows.shape[1], TILE_TOKENS
     )
-    scores = scores.masked_fill(group.mask[part][:, :, None, :, None, :], -torch.inf)
+    scores.masked_fill_(group.mask[part][:, :, None, :, None, :], -torch.inf)
     top = scores.amax(-1, keepdim=True)
-    pivot = top.masked_fill(top == -torch.inf, 0.0)
-    weights = torch.exp(scores - pivot)
+    pivot = top.masked_fill_(top == -torch.inf, 0.0)
+    # In place: a long chunk's scores are tens of megabytes, and fresh pages cost more than sums.
+    weights = scores.sub_(pivot).exp_()
     total = weights.sum(-1)
     o = torch.bmm(weights.view(*flat, TILE_TOKENS), values.reshape(*flat, head_dim))
     o = o.view(num_tiles, num_runs, kv_heads, rows, head_dim)
