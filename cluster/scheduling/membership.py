@@ -105,11 +105,12 @@ class Membership:
     now_s: float
     _seats: dict[str, _Seat] = field(init=False)
     _gateways: dict[str, tuple[Member, float]] = field(init=False, default_factory=dict)
-    _gateway_seen_s: float = field(init=False)
+    # When the last lease of any gateway ends, or ended.
+    _gateway_until_s: float = field(init=False)
 
     def __post_init__(self) -> None:
         self._seats = {d.name: _Seat(d, start_after_s=self.now_s) for d in self.desired}
-        self._gateway_seen_s = self.now_s
+        self._gateway_until_s = self.now_s
 
     def renewed(self, member: Member, now_s: float) -> None:
         """A member spoke. An older incarnation than the one seated cannot be told from a newer one,
@@ -118,7 +119,7 @@ class Membership:
         self.now_s = now_s
         if member.role is Role.GATEWAY:
             self._gateways[member.name] = (member, now_s + self.policy.lease_s)
-            self._gateway_seen_s = now_s
+            self._gateway_until_s = now_s + self.policy.lease_s
             return
         seat = self._seats.get(member.name)
         if seat is None:
@@ -135,6 +136,7 @@ class Membership:
         held = self._gateways.get(name)
         if held is not None and held[0].incarnation == incarnation:
             del self._gateways[name]
+            self._gateway_until_s = max((g[1] for g in self._gateways.values()), default=now_s)
         seat = self._seats.get(name)
         if seat and (seat.member is None or seat.member.incarnation == incarnation):
             self._vacate(seat)
@@ -148,9 +150,7 @@ class Membership:
         """Ends leases, and says what to do now."""
         self.now_s = now_s
         self._gateways = {n: g for n, g in self._gateways.items() if g[1] > now_s}
-        if self._gateways:
-            self._gateway_seen_s = now_s
-        idle_s = now_s - self._gateway_seen_s
+        idle_s = now_s - self._gateway_until_s
         if idle_s >= self.policy.idle_s:
             return [ShutDown(f"no gateway for {idle_s:.0f} s (limit {self.policy.idle_s:.0f} s)")]
         commands: list[Start | ShutDown] = []
