@@ -26,6 +26,7 @@ from actors.launch import (
 from actors.roles import Endpoints
 from cluster.config import ThothConfig
 from cluster.errors import ThothError, Unavailable
+from cluster.models.catalogue import resolve_model
 from cluster.wire.status import translated
 from protos.thoth.v1 import supervisor_pb2, supervisor_pb2_grpc
 
@@ -41,7 +42,10 @@ def serve_on_ray(
 
     This process must have `ray_environment.LOCAL` in its environment from before it imported Ray.
     Calls `on_ready` once the cluster can answer, returns when `stop` is set and everything is down.
+    Raises Refused for a model that cannot be served, Unavailable when the cluster does not come up.
     """
+    # Before Ray: a model that cannot be served is one clear error, and is converted once.
+    resolve_model(config.model.source, config.models_dir)
     _start_ray()
     try:
         _start_serve(config)

@@ -54,7 +54,9 @@ class AsyncConnection:
             left_s = attempts.remaining_s()
             metadata = self.target.metadata(left_s)
             try:
-                return await method(call.request, timeout=left_s, metadata=metadata)
+                return await method(
+                    call.request, timeout=transport_timeout_s(left_s), metadata=metadata
+                )
             except grpc.aio.AioRpcError as error:
                 failure = self.target.explain(error)
             await asyncio.sleep(attempts.pause_s(failure))
@@ -63,7 +65,9 @@ class AsyncConnection:
         """Starts a streaming call, once."""
         method: grpc.aio.UnaryStreamMultiCallable[bytes, StreamEvent | ThothError]
         method = self._channel().unary_stream(call.method, response_deserializer=call.read)
-        return method(call.request, timeout=left_s, metadata=self.target.metadata(left_s))
+        return method(
+            call.request, timeout=transport_timeout_s(left_s), metadata=self.target.metadata(left_s)
+        )
 
 
 class AsyncStream:

@@ -52,7 +52,7 @@ class Connection:
             left_s = attempts.remaining_s()
             metadata = self.target.metadata(left_s)
             try:
-                return method(call.request, timeout=left_s, metadata=metadata)
+                return method(call.request, timeout=transport_timeout_s(left_s), metadata=metadata)
             except grpc.RpcError as error:
                 failure = self.target.explain(error)
             time.sleep(attempts.pause_s(failure))
@@ -61,7 +61,9 @@ class Connection:
         """Starts a streaming call, once."""
         method: grpc.UnaryStreamMultiCallable[bytes, StreamEvent | ThothError]
         method = self._channel.unary_stream(call.method, response_deserializer=call.read)
-        return method(call.request, timeout=left_s, metadata=self.target.metadata(left_s))
+        return method(
+            call.request, timeout=transport_timeout_s(left_s), metadata=self.target.metadata(left_s)
+        )
 
 
 class Stream:

@@ -1,18 +1,20 @@
 """A GGUF, converted once into a Hugging Face folder of float32 safetensors.
 
-    <cache>/.<name>.<random>/     written here
-    <cache>/<name>/               renamed here, whole; whoever comes second throws theirs away
+    <cache>/.<name>.draft-<random>/    written here, by one process at a time
+    <cache>/<name>/                    renamed here, whole
 
 The name is the file's SHA-256 and the version of the conversion.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -41,7 +43,7 @@ def file_sha256(path: Path) -> str:
 
 
 def converted(gguf: Path, sha256: str, cache_dir: Path) -> Path:
-    """The folder for this file, made now unless it is there. Safe against processes that race.
+    """The folder for this file, made now unless it is there; of processes that race one makes it.
 
     Raises InvalidArgument or Unsupported for a file that is damaged or holds something else.
     """
@@ -49,22 +51,30 @@ def converted(gguf: Path, sha256: str, cache_dir: Path) -> Path:
     if target.is_dir():
         return target
     cache_dir.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=cache_dir))
-    try:
-        write_folder(GgufFile(gguf), draft)
-        _publish(draft, target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with _alone(cache_dir / f".{target.name}.lock"):
+        if not target.is_dir():
+            _convert(gguf, target)
     return target
 
 
-def _publish(draft: Path, target: Path) -> None:
+def _convert(gguf: Path, target: Path) -> None:
+    for left_behind in target.parent.glob(f".{target.name}.draft-*"):
+        # By a process that was killed: whoever lives would hold the lock.
+        shutil.rmtree(left_behind)
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.draft-", dir=target.parent))
     try:
+        write_folder(GgufFile(gguf), draft)
         draft.rename(target)
-    except OSError:
-        # Another process was first: its folder is the same as ours.
-        if not target.is_dir():
-            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """One process at a time; the lock of a process that dies is free."""
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def write_folder(gguf: GgufFile, folder: Path) -> None:

@@ -130,17 +130,6 @@ class Membership:
         if member.is_ready:
             seat.num_failures = 0
 
-    def left(self, name: str, incarnation: str, now_s: float) -> None:
-        """A member said goodbye, or its process is known to be dead."""
-        self.now_s = now_s
-        held = self._gateways.get(name)
-        if held is not None and held[0].incarnation == incarnation:
-            del self._gateways[name]
-            self._gateway_until_s = max((g[1] for g in self._gateways.values()), default=now_s)
-        seat = self._seats.get(name)
-        if seat and (seat.member is None or seat.member.incarnation == incarnation):
-            self._vacate(seat)
-
     def start_failed(self, name: str, now_s: float) -> None:
         """A Start did not succeed, or its process died before it spoke."""
         self.now_s = now_s
