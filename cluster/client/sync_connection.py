@@ -11,7 +11,13 @@ from typing import Protocol, Self, TypeVar
 import grpc
 
 from cluster.client.calls import StreamReader
-from cluster.client.policy import CHANNEL_OPTIONS, Attempts, RetryPolicy, Target
+from cluster.client.policy import (
+    CHANNEL_OPTIONS,
+    Attempts,
+    RetryPolicy,
+    Target,
+    transport_timeout_s,
+)
 from cluster.clock import MonotonicClock
 from cluster.errors import ThothError
 from cluster.wire.answers import Answer, Finished, StreamEvent

@@ -74,7 +74,8 @@ def test_processes_that_race_to_convert_agree_on_one_folder(tmp_path: Path) -> N
     racers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     paths = {racer.communicate(timeout=120)[0].strip() for racer in racers}
     assert [racer.returncode for racer in racers] == [0, 0, 0]
-    assert {str(p) for p in (tmp_path / "cache").iterdir()} == paths
+    folders = {str(p) for p in (tmp_path / "cache").iterdir() if p.is_dir()}
+    assert folders == paths
 
 
 def test_the_catalogue_pins_hashes_and_versions() -> None:
@@ -93,3 +94,13 @@ def test_models_import_without_ray_faiss_pydantic_and_text() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_what_a_killed_conversion_left_behind_is_cleared_away(tmp_path: Path) -> None:
+    source = write_tiny_gguf(tmp_path / "tiny.gguf")
+    cache = tmp_path / "cache"
+    made = resolve_model(str(source), cache).path
+    made.rename(cache / f".{made.name}.draft-of-the-dead")
+    again = resolve_model(str(source), cache).path
+    assert again == made
+    assert [p for p in cache.iterdir() if p.is_dir()] == [made]
