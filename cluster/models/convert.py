@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -51,7 +52,7 @@ def converted(gguf: Path, sha256: str, cache_dir: Path) -> Path:
     if target.is_dir():
         return target
     cache_dir.mkdir(parents=True, exist_ok=True)
-    with _alone(cache_dir / f".{target.name}.lock"):
+    with _alone(cache_dir):
         if not target.is_dir():
             _convert(gguf, target)
     return target
@@ -70,11 +71,14 @@ def _convert(gguf: Path, target: Path) -> None:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def _alone(folder: Path) -> Iterator[None]:
     """One process at a time; the lock of a process that dies is free."""
-    with lock.open("w") as held:
+    held = os.open(folder, os.O_RDONLY)
+    try:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(held)
 
 
 def write_folder(gguf: GgufFile, folder: Path) -> None:

@@ -35,9 +35,16 @@ def free_port() -> int:
 class Running:
     """A cluster in a child process, and ways to look into it."""
 
-    endpoints: Endpoints
-    pid: int
+    process: ClusterProcess
     home: Path
+
+    @property
+    def endpoints(self) -> Endpoints:
+        return self.process.endpoints
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     def client(self, **options: float) -> Client:
         return Client(self.endpoints.grpc, **options)  # type: ignore[arg-type]
@@ -71,7 +78,7 @@ def running(model: Path, home: Path, flags: tuple[str, ...], **more: str) -> Ite
     process = ClusterProcess(Launch(None, overrides | more, flags, home.with_suffix(".log")))
     try:
         assert process.poll(READY_S) is not None, process.last_words()
-        cluster = Running(process.endpoints, process.pid, home)
+        cluster = Running(process, home)
         with cluster.client() as client:
             client.collections.create(COLLECTION)
             client.documents.upsert(COLLECTION, DOCUMENTS)
