@@ -12,6 +12,7 @@ from rich.console import Console
 
 from benchmarks.catalogue import BENCHMARKS, Benchmark, Scale
 from benchmarks.result import Setting, show, write
+from benchmarks.tables import tables
 
 ALL = "all"
 
@@ -20,6 +21,9 @@ def main(arguments: Sequence[str]) -> int:
     """Exit status: 0 when every benchmark ran, whatever its verdicts; 2 for a wrong command."""
     said = _parser().parse_args(arguments)
     console = Console()
+    if said.tables:
+        print(tables())
+        return 0
     if said.list or said.name is None:
         for each in BENCHMARKS:
             console.print(
@@ -38,6 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     names = [each.name for each in BENCHMARKS]
     parser.add_argument("name", nargs="?", choices=[*names, ALL], help="which one to run")
     parser.add_argument("--list", action="store_true", help="name every benchmark")
+    parser.add_argument(
+        "--tables", action="store_true", help="the committed results as in the README"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="the smallest run that means something"
     )

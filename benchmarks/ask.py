@@ -59,7 +59,7 @@ class Size:
 
 SIZES = {
     Scale.QUICK: Size(num_questions=3, num_rounds=1, max_tokens=16),
-    Scale.FULL: Size(num_questions=len(QUESTIONS), num_rounds=3, max_tokens=48),
+    Scale.FULL: Size(num_questions=len(QUESTIONS), num_rounds=1, max_tokens=32),
 }
 
 

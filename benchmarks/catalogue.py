@@ -42,7 +42,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "questions over real documents through a whole local cluster: time to first token in its "
         "parts, tokens per second, at concurrency 1 and 4",
         "benchmarks.ask",
-        full_minutes=10,
+        full_minutes=8,
     ),
     Benchmark(
         "exact",

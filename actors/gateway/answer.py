@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from actors.gateway.ahead import Ahead
-from actors.gateway.events import AnswerEvent, Ask, Delta, Finished, Started
+from actors.gateway.ask import Ask
 from actors.gateway.generation import Ended, Generation, Tokens
 from actors.gateway.model import ServedModel
 from actors.gateway.peers import Peers
@@ -21,6 +21,7 @@ from cluster.request import FinishReason, Request, Usage
 from cluster.retrieval.records import Citation, ScoredChunk
 from cluster.telemetry.metrics import Metrics
 from cluster.text.prompt import Prompt
+from cluster.wire.answers import Delta, Finished, Started, StreamEvent
 
 # A worker that is full says so at once. For so long the answer is not said to have started, so that
 # the refusal can be the status of the call instead of an event in its stream.
@@ -48,7 +49,7 @@ class Answer:
         # A stop string is met here, and ends the worker without a last word of its own.
         self._ended = Ended(FinishReason.STOP)
 
-    async def events(self) -> AsyncGenerator[AnswerEvent, None]:
+    async def events(self) -> AsyncGenerator[StreamEvent, None]:
         """Started, Deltas, Finished. Closing the generator cancels the worker at once."""
         chunks = await self._retrieve()
         # Tokenising a long text takes a while, and needs no event loop.

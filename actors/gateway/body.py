@@ -9,8 +9,8 @@ from typing import Any
 
 from actors.gateway.admission import Admission
 from actors.gateway.answer import Answer, Means
+from actors.gateway.ask import Ask
 from actors.gateway.auth import load_keyring, require_keys_in_public
-from actors.gateway.events import AnswerEvent, Ask, Finished
 from actors.gateway.model import ServedModel, load_served_model
 from actors.gateway.outcomes import Outcomes
 from actors.gateway.peers import Peers
@@ -23,6 +23,7 @@ from cluster.ids import RequestId, new_request_id
 from cluster.request import RetrievalOptions
 from cluster.retrieval.records import ScoredChunk
 from cluster.scheduling.membership import Role
+from cluster.wire.answers import Finished, StreamEvent
 
 # Without these an answer cannot be had.
 _NEEDED = (Role.SCHEDULER, Role.GPU_WORKER, Role.RETRIEVER)
@@ -83,7 +84,7 @@ class Gateway:
         there = {m.role for m in self.station.lease.members if m.is_ready}
         return tuple(str(role) for role in _NEEDED if role not in there)
 
-    async def chat(self, ask: Ask) -> AsyncGenerator[AnswerEvent, None]:
+    async def chat(self, ask: Ask) -> AsyncGenerator[StreamEvent, None]:
         """Started, Deltas, Finished. Whoever leaves early closes the generator: that cancels all.
 
         Raises any ThothError but InvariantBroken of ours, with the request's id in it.

@@ -8,12 +8,13 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from actors.gateway.ask import Ask
 from actors.gateway.auth import Caller, host_of_grpc_peer
 from actors.gateway.body import Gateway
-from actors.gateway.events import AnswerEvent, Ask, Delta, Finished, Started
 from actors.gateway.services import add_services
 from cluster.errors import InvalidArgument
 from cluster.request import RetrievalOptions, Sampling
+from cluster.wire.answers import Delta, Finished, Started, StreamEvent
 from cluster.wire.chat import chat_call_from_pb
 from cluster.wire.documents import chunk_to_pb, citation_to_pb
 from cluster.wire.generation import finish_reason_to_pb, timings_to_pb, usage_to_pb
@@ -130,7 +131,7 @@ def _caller_of(context: CallContext) -> Caller:
     )
 
 
-def _to_pb(event: AnswerEvent) -> gateway_pb2.StreamChatResponse:
+def _to_pb(event: StreamEvent) -> gateway_pb2.StreamChatResponse:
     match event:
         case Started():
             started = gateway_pb2.ChatStarted(
@@ -151,7 +152,7 @@ def _to_pb(event: AnswerEvent) -> gateway_pb2.StreamChatResponse:
             return gateway_pb2.StreamChatResponse(finished=finished)
 
 
-def _add(response: gateway_pb2.ChatResponse, event: AnswerEvent) -> None:
+def _add(response: gateway_pb2.ChatResponse, event: StreamEvent) -> None:
     """The same events, gathered in one message."""
     message = _to_pb(event)
     match event:

@@ -12,14 +12,14 @@ from fastapi.responses import JSONResponse
 from actors.gateway.ahead import Ahead
 from actors.gateway.bodies import ChatCompletionBody, RetrieveBody, parse
 from actors.gateway.body import Gateway
-from actors.gateway.events import AnswerEvent, Delta, Finished, Started
 from actors.gateway.http_schema import takes
 from actors.gateway.openai import Completion, Json, ask_of, chunk_to_json, error_to_json
 from actors.gateway.streams import DONE, EventStream, frame, read_body, while_connected
 from cluster.errors import InvariantBroken, ThothError
 from cluster.request import RetrievalOptions
+from cluster.wire.answers import Delta, Finished, Started, StreamEvent
 
-Events = AsyncGenerator[AnswerEvent, None]
+Events = AsyncGenerator[StreamEvent, None]
 
 
 def routes(gateway: Callable[[], Gateway]) -> APIRouter:

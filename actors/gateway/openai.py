@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from actors.gateway.ask import Ask
 from actors.gateway.bodies import ChatCompletionBody, ChatMessageBody, RetrievalBody
-from actors.gateway.events import Ask, Delta, Finished, Started
 from cluster.errors import InvalidArgument, ThothError, Unsupported
 from cluster.ids import RequestId
 from cluster.request import ChatCall, ChatRole, Message, RetrievalOptions, Sampling, Usage
 from cluster.retrieval.records import Citation, ScoredChunk
+from cluster.wire.answers import Delta, Finished, Started
 from cluster.wire.status import code_of, reason_of
 
 Json = dict[str, Any]

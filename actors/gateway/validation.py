@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from actors.gateway.events import Ask
+from actors.gateway.ask import Ask
 from actors.gateway.model import ServedModel
 from cluster.config import GatewayConfig
 from cluster.errors import InvalidArgument, NotFound, Refused

@@ -1,4 +1,4 @@
-"""The public chat call on the wire, as the gateway reads it and the client writes it."""
+"""The public chat call as the gateway reads it; `public` is how the client writes it."""
 
 from __future__ import annotations
 
@@ -6,35 +6,11 @@ from collections.abc import Sequence
 
 from cluster.errors import InvalidArgument
 from cluster.request import ChatCall, ChatRole, Message, RetrievalOptions, Sampling
-from cluster.wire.generation import sampling_from_pb, sampling_to_pb
+from cluster.wire.generation import sampling_from_pb
 from protos.thoth.v1 import gateway_pb2
 
 _ROLES = frozenset(map(str, ChatRole))
 _ROLES_SAID = ", ".join(ChatRole)
-
-
-def chat_call_to_pb(call: ChatCall) -> gateway_pb2.ChatCall:
-    message = gateway_pb2.ChatCall(
-        model=call.model,
-        messages=[gateway_pb2.ChatMessage(role=m.role, content=m.content) for m in call.messages],
-        sampling=sampling_to_pb(call.sampling),
-        timeout_s=call.timeout_s,
-    )
-    message.sampling.stop.extend(call.stop)
-    if call.retrieval is not None:
-        message.retrieval.CopyFrom(retrieval_to_pb(call.retrieval))
-    return message
-
-
-def retrieval_to_pb(options: RetrievalOptions) -> gateway_pb2.RetrievalOptions:
-    return gateway_pb2.RetrievalOptions(
-        collections=options.collections,
-        top_k=options.top_k,
-        filters=dict(options.filters),
-        max_context_tokens=options.max_context_tokens,
-        query=options.query,
-        citations=options.citations,
-    )
 
 
 def chat_call_from_pb(

@@ -30,6 +30,7 @@ from tests.gateway.scripted import (
     scripted_cluster,
     tokens,
 )
+from tests.tiny_model import EOS_ID
 
 BODY: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hello"}]}
 PATH = "/v1/chat/completions"
@@ -63,6 +64,14 @@ async def test_a_worker_lost_in_mid_stream_is_continued_elsewhere_from_the_ids_s
     assert second.requests[0].sampling == worker.requests[0].sampling
     assert response.json()["usage"]["completion_tokens"] == len(worker.answer_ids)
     assert metric(cluster, 'thoth_retries_total{reason="lost"}') == 1
+
+
+async def test_a_worker_is_told_how_the_model_ends_its_turn(
+    worker: ScriptedWorker, http: httpx.AsyncClient
+) -> None:
+    """It knows no tokenizer: without the id every answer would run to max_tokens."""
+    assert text_of(await http.post(PATH, json=BODY)) == ANSWER
+    assert EOS_ID in worker.requests[0].sampling.stop_ids
 
 
 async def test_a_worker_whose_process_dies_is_replaced_after_its_lease_ended(

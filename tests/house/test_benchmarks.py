@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.result import Outcome, Setting, Spread, Verdict, write
+from benchmarks.tables import tables
 from tests.house.source import ROOT
 
 KEYS = {"benchmark", "command", "machine", "versions", "rows", "verdicts", "seed", "finished"}
@@ -63,3 +64,11 @@ def test_committed_results_have_every_key() -> None:
         assert found.keys() == KEYS, file.name
         assert found["rows"], file.name
         assert all(row.keys() == found["rows"][0].keys() for row in found["rows"]), file.name
+
+
+def test_the_readme_shows_the_results_that_are_committed() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    _, _, rest = readme.partition("<!-- python -m benchmarks --tables -->\n")
+    shown, _, _ = rest.partition("\n<!-- end -->")
+    assert shown == tables()
+    assert "| aim | measured | met |" in shown
