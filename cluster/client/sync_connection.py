@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from random import Random
@@ -25,6 +26,8 @@ from cluster.wire.requests import Call
 
 Reply = TypeVar("Reply")
 
+CLOSE_S = 2.0
+
 
 class RunningCall(Protocol):
     """A streaming call as the grpc package returns it."""
@@ -43,7 +46,11 @@ class Connection:
         self._channel = grpc.insecure_channel(target.endpoint, options=CHANNEL_OPTIONS)
 
     def close(self) -> None:
-        self._channel.close()
+        """Within `CLOSE_S`: grpc waits for every call to end, and one that Ctrl+C met as it was
+        being opened has nobody left to end it."""
+        closing = threading.Thread(target=self._channel.close, name="close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)
 
     def attempts(self, timeout_s: float) -> Attempts:
         return Attempts(self._retries, timeout_s, MonotonicClock(), Random())
