@@ -14,9 +14,9 @@ from cluster.config import GpuWorkerConfig, ThothConfig
 from cluster.engine.engine import Engine, StepReport
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.models.catalogue import resolve_model
+from cluster.models.decoder import Decoder
 from cluster.models.determinism import row_multiple_for
-from cluster.models.folder import load_llama
-from cluster.models.llama import Llama
+from cluster.models.folder import load_decoder
 from cluster.request import Request, WorkerLoad
 from cluster.scheduling.iteration import IterationLimits, IterationScheduler
 from cluster.telemetry import catalogue
@@ -39,11 +39,11 @@ def build_engine(config: ThothConfig, clock: Clock) -> Built:
     worker = config.gpu_worker
     torch.set_num_threads(worker.threads or _fair_share(worker))
     folder = resolve_model(config.model.source, config.models_dir)
-    model = load_llama(folder.path, row_multiple=1)
+    model = load_decoder(folder.path, row_multiple=1)
     if worker.deterministic:
         multiple = row_multiple_for(model.weights)
         log.info("rows are padded to multiples of %d: so few keep their bits here", multiple)
-        model = Llama(model.config, model.weights, multiple)
+        model = Decoder(model.config, model.weights, multiple)
     shape = model.config
     context_tokens = min(config.model.context_tokens or shape.max_position, shape.max_position)
     limits = IterationLimits(

@@ -32,8 +32,8 @@ from cluster.engine.engine import Attend, Engine
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.ids import RequestId
 from cluster.models.catalogue import resolve_model
-from cluster.models.folder import load_llama
-from cluster.models.llama import Llama
+from cluster.models.decoder import Decoder
+from cluster.models.folder import load_decoder
 from cluster.request import Request, Sampling, TokenIds
 from cluster.scheduling.iteration import IterationLimits, IterationScheduler
 from cluster.text.tokenizer import Tokenizer
@@ -50,7 +50,7 @@ SIZES = {Scale.QUICK: (3, 320), Scale.FULL: (20, 2000)}
 class EveryRow:
     """The model, asked for the logits of all rows so that every position can be compared."""
 
-    model: Llama
+    model: Decoder
     logits: list[Tensor] = field(default_factory=list)
 
     def forward(
@@ -77,7 +77,7 @@ class Agreement:
         return self.ours / self.theirs
 
 
-def our_logits(model: Llama, segments: tuple[TokenIds, ...], step_tokens: int) -> Tensor:
+def our_logits(model: Decoder, segments: tuple[TokenIds, ...], step_tokens: int) -> Tensor:
     """[tokens, vocab]: the prompt through the engine, `step_tokens` rows at a time."""
     num_tokens = sum(map(len, segments))
     config = model.config
@@ -139,7 +139,7 @@ def agreements(scale: Scale, cache_dir: Path, threads: int) -> Iterator[Agreemen
     torch.set_num_threads(threads)
     folder = resolve_model(MODEL, cache_dir)
     tokenizer = Tokenizer.from_folder(folder.path)
-    model = load_llama(folder.path)
+    model = load_decoder(folder.path)
     single = Reference(folder.path, torch.float32)
     double = Reference(folder.path, torch.float64)
     random = Random(SEED)

@@ -10,8 +10,8 @@ from typing import Any
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from cluster.models.config import llama_config
-from cluster.models.llama import random_tensors
+from cluster.models.config import decoder_config
+from cluster.models.decoder import random_tensors
 
 CONTEXT_TOKENS = 2048
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -88,7 +88,7 @@ def write_tiny_model(folder: Path, seed: int = 0) -> Path:
         },
     )
     tiny_tokenizer().save(str(folder / "tokenizer.json"))
-    tensors = random_tensors(llama_config(config), seed)
+    tensors = random_tensors(decoder_config(config), seed)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 

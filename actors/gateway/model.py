@@ -27,12 +27,12 @@ def load_served_model(config: ThothConfig) -> ServedModel:
     """
     # Reading a model folder needs torch, which takes seconds to import: the event loop must not.
     from cluster.models.catalogue import resolve_model  # noqa: PLC0415
-    from cluster.models.config import llama_config  # noqa: PLC0415
+    from cluster.models.config import decoder_config  # noqa: PLC0415
     from cluster.models.folder import read_json  # noqa: PLC0415
 
     folder = resolve_model(config.model.source, config.models_dir)
     tokenizer = Tokenizer.from_folder(folder.path)
-    trained_for = llama_config(read_json(folder.path / "config.json")).max_position
+    trained_for = decoder_config(read_json(folder.path / "config.json")).max_position
     return ServedModel(
         name=config.model.name or folder.name,
         context_tokens=min(config.model.context_tokens or trained_for, trained_for),

@@ -1,17 +1,27 @@
-"""What a Llama is, read from a Hugging Face `config.json` and checked."""
+"""What a decoder is, read from a Hugging Face `config.json` and checked."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from cluster.errors import InvalidArgument, Unsupported
 
 FIELD = "model.source"
 
-# No size of a Llama comes near; a damaged one must not be allocated.
+# No size of a model comes near; a damaged one must not be allocated.
 _LARGEST = 2**24
+
+
+class Family(StrEnum):
+    """Whose `config.json` and weight names these are."""
+
+    LLAMA = "llama"
+    MISTRAL = "mistral"
+    QWEN2 = "qwen2"
+    QWEN3 = "qwen3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +45,14 @@ RopeScaling = LinearRope | Llama3Rope | None
 
 
 @dataclass(frozen=True, slots=True)
-class LlamaConfig:
-    """The shape of a Llama. `max_position` is the context length it was trained for, in tokens."""
+class DecoderConfig:
+    """The shape of a decoder, and which of the families' few differences it has.
 
+    `max_position` is the longest context it is served with, in tokens. `qkv_bias`: q, k and v have
+    biases. `qk_norm`: each head of q and k is normalised before it is turned.
+    """
+
+    family: Family
     hidden_size: int
     intermediate_size: int
     num_layers: int
@@ -50,6 +65,8 @@ class LlamaConfig:
     rope_theta: float
     rope_scaling: RopeScaling
     tie_word_embeddings: bool
+    qkv_bias: bool = False
+    qk_norm: bool = False
 
     def __post_init__(self) -> None:
         if self.num_heads % self.num_kv_heads:
@@ -66,7 +83,7 @@ class LlamaConfig:
             )
 
 
-def llama_config(raw: Mapping[str, Any]) -> LlamaConfig:
+def decoder_config(raw: Mapping[str, Any]) -> DecoderConfig:
     """Reads the content of `config.json`.
 
     Raises Unsupported for another architecture or a variant of Llama that the forward pass does
@@ -74,7 +91,8 @@ def llama_config(raw: Mapping[str, Any]) -> LlamaConfig:
     """
     _require_llama(raw)
     hidden_size, num_heads = _count(raw, "hidden_size"), _count(raw, "num_attention_heads")
-    return LlamaConfig(
+    return DecoderConfig(
+        family=Family.LLAMA,
         hidden_size=hidden_size,
         intermediate_size=_count(raw, "intermediate_size"),
         num_layers=_count(raw, "num_hidden_layers"),

@@ -23,10 +23,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cluster.errors import InvalidArgument, NotFound
-from cluster.models.config import FIELD, llama_config
+from cluster.models.config import FIELD, decoder_config
+from cluster.models.decoder import tensor_shapes
 from cluster.models.ggml_tokenizer import tokenizer_config_of, tokenizer_of
 from cluster.models.gguf import GgufFile
-from cluster.models.llama import tensor_shapes
 
 # Grows whenever the same GGUF would be written as other files.
 VERSION = 1
@@ -85,7 +85,7 @@ def write_folder(gguf: GgufFile, folder: Path) -> None:
     """Writes config.json, tokenizer.json, tokenizer_config.json, generation_config.json and
     model.safetensors."""
     raw = gguf.config()
-    config = llama_config(raw)
+    config = decoder_config(raw)
     _check_shapes(gguf, tensor_shapes(config))
     _write_json(folder / "config.json", raw)
     ids = {key: raw[key] for key in ("bos_token_id", "eos_token_id")}

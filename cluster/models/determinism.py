@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
-from cluster.models.llama import DETERMINISTIC_ROWS, Weights
+from cluster.models.decoder import DETERMINISTIC_ROWS, Weights
 
 CANDIDATES = (4, 8, DETERMINISTIC_ROWS)
 # Rows multiplied together, and how many of them are then multiplied again by themselves.

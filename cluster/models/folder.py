@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cluster.errors import InvalidArgument, NotFound, Unsupported
-from cluster.models.config import FIELD, llama_config
-from cluster.models.llama import DETERMINISTIC_ROWS, Llama, assemble, tensor_shapes
+from cluster.models.config import FIELD, decoder_config
+from cluster.models.decoder import DETERMINISTIC_ROWS, Decoder, assemble, tensor_shapes
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt")
 INDEX = "model.safetensors.index.json"
@@ -60,7 +60,7 @@ def check_folder(path: Path, name: str) -> ModelFolder:
     if not path.is_dir():
         raise NotFound(f"{path} is no folder", field=FIELD, limit="an existing model folder")
     _refuse_pickles(path)
-    llama_config(read_json(path / "config.json"))
+    decoder_config(read_json(path / "config.json"))
     if not (path / "tokenizer.json").is_file():
         raise InvalidArgument(
             f"{path / 'tokenizer.json'} does not exist",
@@ -118,23 +118,23 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
-def load_llama(
+def load_decoder(
     path: Path,
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
     row_multiple: int = DETERMINISTIC_ROWS,
-) -> Llama:
+) -> Decoder:
     """Reads a folder's weights, as `dtype`, onto `device` (the cpu when None).
 
     Raises InvalidArgument for a tensor that is missing or of another shape than config.json says.
     """
-    config = llama_config(read_json(path / "config.json"))
+    config = decoder_config(read_json(path / "config.json"))
     shapes = tensor_shapes(config)
     tensors: dict[str, Tensor] = {}
     for file in weight_files(path):
         tensors |= _read(file, shapes.keys(), device or torch.device("cpu"), dtype)
     _check_shapes(path, shapes, tensors)
-    return Llama(config, assemble(config, tensors), row_multiple)
+    return Decoder(config, assemble(config, tensors), row_multiple)
 
 
 def _read(

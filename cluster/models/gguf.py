@@ -20,7 +20,7 @@ from gguf.quants import dequantize
 from torch import Tensor
 
 from cluster.errors import InvalidArgument, Unsupported
-from cluster.models.config import FIELD, LlamaConfig
+from cluster.models.config import FIELD, DecoderConfig
 
 # What reading a damaged file through numpy views can raise.
 _DAMAGE = (ValueError, LookupError, TypeError, ArithmeticError, OSError, RecursionError)
@@ -140,7 +140,7 @@ class GgufFile:
         """Of every weight by its Hugging Face name, [out, in]."""
         return {name: tuple(t.shape.tolist()[::-1]) for name, t in self._stored.items()}
 
-    def tensors(self, config: LlamaConfig) -> Iterator[tuple[str, Tensor]]:
+    def tensors(self, config: DecoderConfig) -> Iterator[tuple[str, Tensor]]:
         """Every weight, dequantised to float32. `shapes` must be those of `config`."""
         for name, stored in self._stored.items():
             weight = self._dequantised(stored)

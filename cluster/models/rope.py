@@ -11,10 +11,10 @@ import math
 import torch
 from torch import Tensor
 
-from cluster.models.config import LinearRope, Llama3Rope, LlamaConfig
+from cluster.models.config import DecoderConfig, LinearRope, Llama3Rope
 
 
-def frequencies(config: LlamaConfig) -> Tensor:
+def frequencies(config: DecoderConfig) -> Tensor:
     """Radians per position, [head_dim / 2] float32."""
     exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
     plain = 1.0 / config.rope_theta**exponents
@@ -39,7 +39,7 @@ def _stretched(plain: Tensor, scaling: Llama3Rope) -> Tensor:
 class Rotary:
     """Cosines and sines of every position, computed once so that no batch can change their bits."""
 
-    def __init__(self, config: LlamaConfig, device: torch.device) -> None:
+    def __init__(self, config: DecoderConfig, device: torch.device) -> None:
         positions = torch.arange(config.max_position, dtype=torch.float32)
         angles = torch.outer(positions, frequencies(config))
         self._cos = angles.cos().to(device)

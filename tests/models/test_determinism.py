@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cluster.models.config import llama_config
+from cluster.models.config import decoder_config
+from cluster.models.decoder import Decoder, random_decoder
 from cluster.models.determinism import CANDIDATES, row_multiple_for
-from cluster.models.llama import Llama, random_llama
 from tests.tiny_model import tiny_config
 
 
@@ -16,10 +16,10 @@ def test_a_row_has_the_same_bits_in_every_batch_at_the_measured_multiple(threads
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        weights = random_llama(llama_config(tiny_config()), seed=3).weights
+        weights = random_decoder(decoder_config(tiny_config()), seed=3).weights
         multiple = row_multiple_for(weights)
         assert multiple in CANDIDATES
-        model = Llama(llama_config(tiny_config()), weights, multiple)
+        model = Decoder(decoder_config(tiny_config()), weights, multiple)
         ids, positions = torch.arange(40) + 7, torch.zeros(40, dtype=torch.int64)
 
         def own_values(

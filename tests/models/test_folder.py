@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from cluster.errors import InvalidArgument, Refused, Unsupported
 from cluster.models.catalogue import resolve_model
-from cluster.models.folder import INDEX, SINGLE, load_llama
+from cluster.models.folder import INDEX, SINGLE, load_decoder
 from tests.tiny_model import write_tiny_model
 
 GATE = "model.layers.0.mlp.gate_proj.weight"
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def resolve_and_load(folder: Path) -> None:
-    load_llama(resolve_model(str(folder), folder.parent / "cache").path)
+    load_decoder(resolve_model(str(folder), folder.parent / "cache").path)
 
 
 def configure(folder: Path, **changes: Any) -> None:
@@ -47,7 +47,7 @@ def shard(folder: Path) -> None:
 
 def test_sharded_weights_are_the_same_weights(folder: Path, tiny_folder: Path) -> None:
     shard(folder)
-    sharded, single = load_llama(folder).weights, load_llama(tiny_folder).weights
+    sharded, single = load_decoder(folder).weights, load_decoder(tiny_folder).weights
     assert torch.equal(sharded.embedding, single.embedding)
     for ours, theirs in zip(sharded.layers, single.layers, strict=True):
         assert torch.equal(ours.qkv, theirs.qkv)

@@ -13,7 +13,7 @@ from torch import Tensor
 from cluster.errors import InvalidArgument, Refused, Unsupported
 from cluster.models.catalogue import resolve_model
 from cluster.models.convert import write_folder
-from cluster.models.folder import load_llama, read_json
+from cluster.models.folder import load_decoder, read_json
 from cluster.models.gguf import GgufFile
 from cluster.text.tokenizer import Tokenizer
 from tests.models.tiny_gguf import Spoiled, tiny_tensors, write_tiny_gguf
@@ -62,7 +62,7 @@ def test_a_converted_gguf_has_its_tokenizer_template_and_numbers(
     assert ours.encode_template(text) == original.encode_template(text)
     assert ours.eos_ids == original.eos_ids
     assert read_json(model.path / "tokenizer_config.json")["chat_template"] == CHAT_TEMPLATE
-    config = load_llama(model.path).config
+    config = load_decoder(model.path).config
     assert (config.rms_norm_eps, config.rope_theta, config.max_position) == (1e-5, 10000.0, 2048)
 
 

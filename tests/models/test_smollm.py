@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from cluster.models.catalogue import CATALOGUE
-from cluster.models.folder import ModelFolder, load_llama
+from cluster.models.folder import ModelFolder, load_decoder
 from cluster.text.tokenizer import Tokenizer
 from tests.models.dense import attend_causally
 
@@ -22,7 +22,7 @@ NUM_TOKENS = 300
 
 
 def test_facts_come_from_the_gguf(smollm: ModelFolder) -> None:
-    config = load_llama(smollm.path).config
+    config = load_decoder(smollm.path).config
     assert (config.num_layers, config.num_heads, config.num_kv_heads) == (30, 9, 3)
     assert (config.rope_theta, config.rms_norm_eps, config.max_position) == (1e5, 1e-5, 8192)
     assert config.tie_word_embeddings
@@ -46,7 +46,7 @@ def test_logits_keep_promise_c_on_a_text(smollm: ModelFolder) -> None:
     only where the reference's two best are nearer than twice that."""
     ids = torch.tensor(Tokenizer.from_folder(smollm.path).encode(topics["with"])[:NUM_TOKENS])
     rows = torch.arange(len(ids))
-    ours = load_llama(smollm.path).forward(ids, rows, attend_causally, rows)
+    ours = load_decoder(smollm.path).forward(ids, rows, attend_causally, rows)
     reference = AutoModelForCausalLM.from_pretrained(
         smollm.path, attn_implementation="eager", dtype=torch.float32
     )

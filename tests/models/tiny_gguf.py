@@ -11,8 +11,8 @@ from typing import Any
 from gguf import GGUFWriter, TokenType
 from torch import Tensor
 
-from cluster.models.config import llama_config
-from cluster.models.llama import random_tensors
+from cluster.models.config import decoder_config
+from cluster.models.decoder import random_tensors
 from tests.tiny_model import CHAT_TEMPLATE, EOS_ID, SPECIAL_TOKENS, tiny_config, tiny_tokenizer
 
 _NAMES = {
@@ -40,7 +40,7 @@ class Spoiled:
 
 
 def tiny_tensors() -> dict[str, Tensor]:
-    return random_tensors(llama_config(_config()), seed=0)
+    return random_tensors(decoder_config(_config()), seed=0)
 
 
 def write_tiny_gguf(path: Path, spoiled: Spoiled | None = None) -> Path:

@@ -19,14 +19,14 @@ from cluster.engine.engine import Attend, Engine
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.errors import InvalidArgument
 from cluster.ids import BlockId, RequestId
-from cluster.models.config import llama_config
-from cluster.models.llama import Llama, random_llama
+from cluster.models.config import decoder_config
+from cluster.models.decoder import Decoder, random_decoder
 from cluster.request import FinishReason, Request, Sampling
 from cluster.scheduling.iteration import IterationLimits, IterationScheduler
 from tests.tiny_model import tiny_config
 
-CONFIG = llama_config(tiny_config())
-MODEL = random_llama(CONFIG, seed=5)
+CONFIG = decoder_config(tiny_config())
+MODEL = random_decoder(CONFIG, seed=5)
 NEVER_S = 1e9
 
 
@@ -34,7 +34,7 @@ NEVER_S = 1e9
 class Recorder:
     """The model, keeping the logits of every output row in order."""
 
-    model: Llama = MODEL
+    model: Decoder = MODEL
     rows: list[Tensor] = field(default_factory=list)
 
     def forward(

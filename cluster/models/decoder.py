@@ -1,4 +1,5 @@
-"""The Llama forward pass (arXiv 2302.13971), on rows.
+"""The forward pass of a decoder, on rows: Llama's (arXiv 2302.13971), and that of the families which
+differ from it by a bias (Qwen2, arXiv 2407.10671) or a norm (Qwen3, arXiv 2505.09388).
 
 There are no sequences here, only rows: a token id and its position. What a row may look at, where
 keys and values are kept and how softmax is folded is the business of the `Attend` it is given, so
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad, silu
 
-from cluster.models.config import LlamaConfig
+from cluster.models.config import DecoderConfig
 from cluster.models.rope import Rotary, rotate
 
 # layer, q [rows, heads, head_dim], k and v [rows, kv_heads, head_dim], q and k rotated
@@ -30,7 +31,8 @@ DETERMINISTIC_ROWS = 16
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Weights as [out, in]; `qkv` and `gate_up` are stacked along `out`."""
+    """Weights as [out, in]; `qkv`, its bias and `gate_up` are stacked along `out`. `q_norm` and
+    `k_norm` are [head_dim]. What a family has not is None."""
 
     attention_norm: Tensor
     qkv: Tensor
@@ -38,6 +40,9 @@ class Layer:
     mlp_norm: Tensor
     gate_up: Tensor
     down: Tensor
+    qkv_bias: Tensor | None = None
+    q_norm: Tensor | None = None
+    k_norm: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +55,12 @@ class Weights:
     head: Tensor
 
 
-class Llama:
+class Decoder:
     """A model on a device. `row_multiple` 1 multiplies rows as they come: faster for few rows, and
     their bits then depend on the batch."""
 
     def __init__(
-        self, config: LlamaConfig, weights: Weights, row_multiple: int = DETERMINISTIC_ROWS
+        self, config: DecoderConfig, weights: Weights, row_multiple: int = DETERMINISTIC_ROWS
     ) -> None:
         self.config = config
         self.weights = weights
@@ -75,41 +80,47 @@ class Llama:
         x = self.weights.embedding[token_ids]
         for index, layer in enumerate(self.weights.layers):
             h = self._norm(x, layer.attention_norm)
-            q, k, v = self._heads(self._linear(h, layer.qkv))
+            q, k, v = self._heads(self._linear(h, layer.qkv, layer.qkv_bias), layer)
             o = attend(index, rotate(q, cos, sin), rotate(k, cos, sin), v)
-            x = x + self._linear(o.flatten(1), layer.output)
+            x = x + self._linear(o.flatten(1).to(x.dtype), layer.output)
             gate, up = self._linear(self._norm(x, layer.mlp_norm), layer.gate_up).chunk(2, dim=-1)
             x = x + self._linear(silu(gate) * up, layer.down)
         last = self._norm(x[output_rows], self.weights.norm)
         return self._linear(last, self.weights.head).float()
 
-    def _heads(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Cuts [rows, (heads + 2 kv_heads) * head_dim] into q, k and v by heads."""
+    def _heads(self, qkv: Tensor, layer: Layer) -> tuple[Tensor, Tensor, Tensor]:
+        """Cuts [rows, (heads + 2 kv_heads) * head_dim] into q, k and v by heads, q and k normalised
+        where the layer says so."""
         by_head = qkv.view(qkv.shape[0], -1, self.config.head_dim)
         k_start = self.config.num_heads
         v_start = k_start + self.config.num_kv_heads
-        return by_head[:, :k_start], by_head[:, k_start:v_start], by_head[:, v_start:]
+        q, k, v = by_head[:, :k_start], by_head[:, k_start:v_start], by_head[:, v_start:]
+        if layer.q_norm is not None:
+            q = self._norm(q, layer.q_norm)
+        if layer.k_norm is not None:
+            k = self._norm(k, layer.k_norm)
+        return q, k, v
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        """x / rms(x) * weight, the mean of squares in float32."""
+        """x / rms(x) * weight over the last axis, the mean of squares in float32."""
         wide = x.float()
         scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.config.rms_norm_eps)
         return weight * (wide * scale).to(x.dtype)
 
-    def _linear(self, x: Tensor, weight: Tensor) -> Tensor:
-        """x [rows, in] @ weight.T, the rows padded as the module says."""
+    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x [rows, in] @ weight.T + bias, the rows padded as the module says."""
         rows = x.shape[0]
         missing = -rows % self._row_multiple
         if not missing:
-            return linear(x, weight)
-        return linear(pad(x, (0, 0, 0, missing)), weight)[:rows]
+            return linear(x, weight, bias)
+        return linear(pad(x, (0, 0, 0, missing)), weight, bias)[:rows]
 
 
-def tensor_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
+def tensor_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     """Every weight by its Hugging Face name, with its shape [out, in]."""
     hidden, inner, vocab = config.hidden_size, config.intermediate_size, config.vocab_size
     q_size, kv_size = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    per_layer = {
+    per_layer: dict[str, tuple[int, ...]] = {
         "input_layernorm.weight": (hidden,),
         "self_attn.q_proj.weight": (q_size, hidden),
         "self_attn.k_proj.weight": (kv_size, hidden),
@@ -120,6 +131,17 @@ def tensor_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
         "mlp.up_proj.weight": (inner, hidden),
         "mlp.down_proj.weight": (hidden, inner),
     }
+    if config.qkv_bias:
+        per_layer |= {
+            "self_attn.q_proj.bias": (q_size,),
+            "self_attn.k_proj.bias": (kv_size,),
+            "self_attn.v_proj.bias": (kv_size,),
+        }
+    if config.qk_norm:
+        per_layer |= {
+            "self_attn.q_norm.weight": (config.head_dim,),
+            "self_attn.k_norm.weight": (config.head_dim,),
+        }
     shapes: dict[str, tuple[int, ...]] = {
         "model.embed_tokens.weight": (vocab, hidden),
         "model.norm.weight": (hidden,),
@@ -131,32 +153,38 @@ def tensor_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def assemble(config: LlamaConfig, tensors: Mapping[str, Tensor]) -> Weights:
+def assemble(config: DecoderConfig, tensors: Mapping[str, Tensor]) -> Weights:
     """Stacks the named tensors of `tensor_shapes` into layers."""
     embedding = tensors["model.embed_tokens.weight"]
     return Weights(
         embedding=embedding,
-        layers=tuple(_layer(f"model.layers.{i}.", tensors) for i in range(config.num_layers)),
+        layers=tuple(
+            _layer(f"model.layers.{i}.", config, tensors) for i in range(config.num_layers)
+        ),
         norm=tensors["model.norm.weight"],
         head=embedding if config.tie_word_embeddings else tensors["lm_head.weight"],
     )
 
 
-def _layer(prefix: str, tensors: Mapping[str, Tensor]) -> Layer:
-    def stacked(*names: str) -> Tensor:
-        return torch.cat([tensors[f"{prefix}{name}.weight"] for name in names])
+def _layer(prefix: str, config: DecoderConfig, tensors: Mapping[str, Tensor]) -> Layer:
+    def stacked(kind: str, *names: str) -> Tensor:
+        return torch.cat([tensors[f"{prefix}{name}.{kind}"] for name in names])
 
+    qkv = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
     return Layer(
         attention_norm=tensors[f"{prefix}input_layernorm.weight"],
-        qkv=stacked("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        qkv=stacked("weight", *qkv),
         output=tensors[f"{prefix}self_attn.o_proj.weight"],
         mlp_norm=tensors[f"{prefix}post_attention_layernorm.weight"],
-        gate_up=stacked("mlp.gate_proj", "mlp.up_proj"),
+        gate_up=stacked("weight", "mlp.gate_proj", "mlp.up_proj"),
         down=tensors[f"{prefix}mlp.down_proj.weight"],
+        qkv_bias=stacked("bias", *qkv) if config.qkv_bias else None,
+        q_norm=tensors[f"{prefix}self_attn.q_norm.weight"] if config.qk_norm else None,
+        k_norm=tensors[f"{prefix}self_attn.k_norm.weight"] if config.qk_norm else None,
     )
 
 
-def random_tensors(config: LlamaConfig, seed: int) -> dict[str, Tensor]:
+def random_tensors(config: DecoderConfig, seed: int) -> dict[str, Tensor]:
     """Seeded weights that keep activations near unit size: for tests and benchmarks."""
     generator = torch.Generator().manual_seed(seed)
     return {
@@ -169,8 +197,8 @@ def random_tensors(config: LlamaConfig, seed: int) -> dict[str, Tensor]:
     }
 
 
-def random_llama(
-    config: LlamaConfig, seed: int = 0, row_multiple: int = DETERMINISTIC_ROWS
-) -> Llama:
+def random_decoder(
+    config: DecoderConfig, seed: int = 0, row_multiple: int = DETERMINISTIC_ROWS
+) -> Decoder:
     """A model of seeded random weights on the cpu, for tests and benchmarks."""
-    return Llama(config, assemble(config, random_tensors(config, seed)), row_multiple)
+    return Decoder(config, assemble(config, random_tensors(config, seed)), row_multiple)

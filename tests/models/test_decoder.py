@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from cluster.models.config import llama_config
-from cluster.models.folder import load_llama
-from cluster.models.llama import Llama, random_llama, random_tensors
+from cluster.models.config import decoder_config
+from cluster.models.decoder import Decoder, random_decoder, random_tensors
+from cluster.models.folder import load_decoder
 from tests.models.dense import attend_causally, attend_to_self
 from tests.tiny_model import tiny_config
 
@@ -36,11 +36,11 @@ IDS = torch.randint(0, 512, (ROWS,), generator=torch.Generator().manual_seed(1))
 def write_variant(folder: Path, **changes: Any) -> Path:
     config = tiny_config() | changes
     (folder / "config.json").write_text(json.dumps(config))
-    save_file(random_tensors(llama_config(config), seed=3), folder / "model.safetensors")
+    save_file(random_tensors(decoder_config(config), seed=3), folder / "model.safetensors")
     return folder
 
 
-def logits_of(model: Llama) -> Tensor:
+def logits_of(model: Decoder) -> Tensor:
     rows = torch.arange(ROWS)
     return model.forward(IDS, rows, attend_causally, rows)
 
@@ -74,15 +74,15 @@ def test_logits_are_as_near_to_float64_as_those_of_transformers(
     folder = write_variant(tmp_path, **changes)
     exact = reference_logits(folder, torch.float64)
     theirs = (reference_logits(folder, torch.float32) - exact).abs().max()
-    ours = (logits_of(load_llama(folder)) - exact).abs().max()
+    ours = (logits_of(load_decoder(folder)) - exact).abs().max()
     assert 0 < theirs < 1e-4
     assert ours <= 4 * theirs
 
 
 def test_rope_scaling_changes_the_logits(tmp_path: Path) -> None:
     """So that the comparison above would see it forgotten."""
-    plain = logits_of(load_llama(write_variant(tmp_path)))
-    scaled = logits_of(load_llama(write_variant(tmp_path, rope_scaling=LLAMA3_ROPE)))
+    plain = logits_of(load_decoder(write_variant(tmp_path)))
+    scaled = logits_of(load_decoder(write_variant(tmp_path, rope_scaling=LLAMA3_ROPE)))
     assert (plain - scaled).abs().max() > 1e-2
 
 
@@ -92,7 +92,7 @@ def test_rope_scaling_changes_the_logits(tmp_path: Path) -> None:
 )
 @settings(deadline=None, max_examples=60)
 def test_the_bits_of_a_row_do_not_depend_on_its_batch(rows: list[int], threads: int) -> None:
-    model = random_llama(llama_config(tiny_config()), seed=0)
+    model = random_decoder(decoder_config(tiny_config()), seed=0)
     everyone = torch.arange(ROWS)
     together = model.forward(IDS, everyone, attend_to_self, everyone)
     chosen = torch.tensor(rows)
@@ -106,7 +106,7 @@ def test_the_bits_of_a_row_do_not_depend_on_its_batch(rows: list[int], threads: 
 
 
 def test_only_the_output_rows_get_logits() -> None:
-    model = random_llama(llama_config(tiny_config()), seed=0)
+    model = random_decoder(decoder_config(tiny_config()), seed=0)
     rows = torch.arange(ROWS)
     everything = model.forward(IDS, rows, attend_causally, rows)
     some = model.forward(IDS, rows, attend_causally, torch.tensor([95, 3]))
@@ -118,9 +118,11 @@ def test_only_the_output_rows_get_logits() -> None:
 
 
 def test_the_same_seed_is_the_same_model() -> None:
-    config = llama_config(tiny_config())
-    assert torch.equal(logits_of(random_llama(config, 5)), logits_of(random_llama(config, 5)))
-    assert not torch.equal(logits_of(random_llama(config, 5)), logits_of(random_llama(config, 6)))
+    config = decoder_config(tiny_config())
+    assert torch.equal(logits_of(random_decoder(config, 5)), logits_of(random_decoder(config, 5)))
+    assert not torch.equal(
+        logits_of(random_decoder(config, 5)), logits_of(random_decoder(config, 6))
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -132,4 +134,4 @@ def test_narrow_weights_are_computed_in_float32(tmp_path: Path, dtype: torch.dty
     tensors = {n: t.to(dtype) for n, t in load_file(narrow / "model.safetensors").items()}
     save_file(tensors, narrow / "model.safetensors")
     save_file({n: t.float() for n, t in tensors.items()}, wide / "model.safetensors")
-    assert torch.equal(logits_of(load_llama(narrow)), logits_of(load_llama(wide)))
+    assert torch.equal(logits_of(load_decoder(narrow)), logits_of(load_decoder(wide)))
