@@ -5,13 +5,14 @@ The engine belongs to one thread. It knows token ids and no text, blocks and no 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from cluster.attention import reference
+from cluster.attention.backend import AttentionBackend
+from cluster.attention.reference import ReferenceBackend
 from cluster.clock import Clock
 from cluster.engine.kv_cache import KvCache
 from cluster.engine.sampling import sample
@@ -61,6 +62,7 @@ class Engine:
     scheduler: IterationScheduler
     cache: KvCache
     clock: Clock
+    backend: AttentionBackend = field(default_factory=ReferenceBackend)
 
     def submit(self, request: Request) -> None:
         """Raises InvalidArgument for what can never run, Overloaded when the queue is full."""
@@ -103,12 +105,15 @@ class Engine:
         )
 
     def _run(self, step: Step) -> dict[RequestId, int]:
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, /) -> Tensor:
-            self.cache.write(layer, step.slots, k, v)
-            return reference.attend(q, self.cache.k[layer], self.cache.v[layer], step.groups).o
+        attention = self.backend.prepare(step.attention)
+        cache = self.cache
 
-        output_rows = torch.tensor([draw.row for draw in step.draws], dtype=torch.int64)
-        logits = self.model.forward(step.token_ids, step.positions, attend, output_rows)
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, /) -> Tensor:
+            k_cache, v_cache = cache.k[layer], cache.v[layer]
+            self.backend.append(k_cache, v_cache, step.slots, k, v)
+            return attention.attend(q, k_cache, v_cache).o
+
+        logits = self.model.forward(step.token_ids, step.positions, attend, step.output_rows)
         return {
             draw.request_id: sample(row, draw.sampling, draw.position)
             for row, draw in zip(logits, step.draws, strict=True)

@@ -8,41 +8,41 @@ import torch
 from torch import Tensor
 
 from cluster.blocks.pool import BLOCK_TOKENS
-from cluster.blocks.segment import SegmentView
 
 
 @dataclass(frozen=True, slots=True)
 class KvShape:
-    """What a token's keys and values take: `num_layers * 2 * num_kv_heads * head_dim` numbers."""
+    """What a token's keys and values take: `num_layers * 2 * num_kv_heads * head_dim` numbers of
+    `dtype`."""
 
     num_layers: int
     num_kv_heads: int
     head_dim: int
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of one block over all layers."""
+        per_token = self.num_layers * 2 * self.num_kv_heads * self.head_dim
+        return per_token * BLOCK_TOKENS * self.dtype.itemsize
 
 
 class KvCache:
-    """`k` and `v`: one [slots, kv_heads, head_dim] tensor per layer; slot = block * 16 + offset."""
+    """For each layer `k` [blocks, kv_heads, head_dim, 16] and `v` [blocks, kv_heads, 16, head_dim].
 
-    def __init__(self, shape: KvShape, num_blocks: int) -> None:
+    Keys are turned inside a block so that one vector holds an element of all its 16 tokens.
+    """
+
+    def __init__(self, shape: KvShape, num_blocks: int, device: torch.device | str = "cpu") -> None:
         self.shape = shape
-        size = (num_blocks * BLOCK_TOKENS, shape.num_kv_heads, shape.head_dim)
-        self.k = [torch.zeros(size) for _ in range(shape.num_layers)]
-        self.v = [torch.zeros(size) for _ in range(shape.num_layers)]
-
-    def write(self, layer: int, slots: Tensor, k: Tensor, v: Tensor) -> None:
-        """`k` and `v` [rows, kv_heads, head_dim] into `slots` [rows]."""
-        self.k[layer][slots] = k
-        self.v[layer][slots] = v
+        heads, head_dim = shape.num_kv_heads, shape.head_dim
+        k_size = (num_blocks, heads, head_dim, BLOCK_TOKENS)
+        v_size = (num_blocks, heads, BLOCK_TOKENS, head_dim)
+        layers = range(shape.num_layers)
+        self.k = [torch.zeros(k_size, dtype=shape.dtype, device=device) for _ in layers]
+        self.v = [torch.zeros(v_size, dtype=shape.dtype, device=device) for _ in layers]
 
     def poison(self, blocks: Tensor) -> None:
         """Fills blocks with NaN, so that reading one that was given back shows."""
-        slots = (blocks[:, None] * BLOCK_TOKENS + torch.arange(BLOCK_TOKENS)).flatten()
         for layer in (*self.k, *self.v):
-            layer[slots] = torch.nan
-
-
-def slots_of(segment: SegmentView) -> Tensor:
-    """Slots of the segment's tokens, [tokens] int64."""
-    blocks = torch.tensor(segment.blocks, dtype=torch.int64)
-    slots = (blocks[:, None] * BLOCK_TOKENS + torch.arange(BLOCK_TOKENS)).flatten()
-    return slots[: segment.num_tokens]
+            layer[blocks] = torch.nan

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from cluster.attention.layout import Run, RunGroup, group_runs
-from cluster.engine.kv_cache import slots_of
+from cluster.attention.plan import AttentionPlan, Run, plan_attention
+from cluster.blocks.pool import BLOCK_TOKENS
 from cluster.ids import RequestId
 from cluster.request import Sampling
 from cluster.scheduling.iteration import Chunk
@@ -28,12 +28,14 @@ class Draw:
 @dataclass(frozen=True, slots=True)
 class Step:
     """token_ids, positions and slots are [rows] int64: what is computed, where in its context it
-    stands, and where its keys and values go."""
+    stands, and where its keys and values go. `output_rows` [draws] int64 are the rows drawn from.
+    """
 
     token_ids: Tensor
     positions: Tensor
     slots: Tensor
-    groups: tuple[RunGroup, ...]
+    output_rows: Tensor
+    attention: AttentionPlan
     draws: tuple[Draw, ...]
 
 
@@ -41,36 +43,44 @@ def lay_out(chunks: Sequence[Chunk]) -> Step:
     """Chunks in plan order; a chunk that spans segments becomes a run for each."""
     token_ids: list[int] = []
     positions: list[int] = []
-    slots: list[Tensor] = []
+    slots: list[int] = []
     runs: list[Run] = []
     draws: list[Draw] = []
     for chunk in chunks:
         first_row, end = len(token_ids), chunk.start + len(chunk.token_ids)
         token_ids += chunk.token_ids
         positions += range(chunk.start, end)
-        segments = [slots_of(view) for view in chunk.segments]
-        slots.append(torch.cat(segments)[chunk.start :])
-        runs += _runs(segments, chunk.start, first_row)
+        for run in _runs(chunk, first_row):
+            runs.append(run)
+            slots += _slots(run)
         if chunk.sampling is not None:
             draws.append(Draw(len(token_ids) - 1, end - 1, chunk.request_id, chunk.sampling))
     return Step(
         token_ids=torch.tensor(token_ids),
         positions=torch.tensor(positions),
-        slots=torch.cat(slots),
-        groups=group_runs(runs),
+        slots=torch.tensor(slots),
+        output_rows=torch.tensor([draw.row for draw in draws], dtype=torch.int64),
+        attention=plan_attention(runs),
         draws=tuple(draws),
     )
 
 
-def _runs(segments: list[Tensor], start: int, first_row: int) -> list[Run]:
-    """The rows from position `start` on, cut where segments are cut."""
-    runs = []
+def _runs(chunk: Chunk, first_row: int) -> Iterator[Run]:
+    """The chunk's rows, cut where segments are cut."""
     segment_start = 0
-    for i, segment in enumerate(segments):
-        segment_end = segment_start + len(segment)
-        begin = max(start, segment_start)
+    for i, segment in enumerate(chunk.segments):
+        segment_end = segment_start + segment.num_tokens
+        begin = max(chunk.start, segment_start)
         if begin < segment_end:
-            row = first_row + begin - start
-            runs.append(Run(row, segment_end - begin, tuple(segments[: i + 1])))
+            row = first_row + begin - chunk.start
+            yield Run(row, segment_end - begin, chunk.segments[: i + 1])
         segment_start = segment_end
-    return runs
+
+
+def _slots(run: Run) -> list[int]:
+    """Where the keys and values of the run's rows go: the end of its last segment."""
+    segment = run.segments[-1]
+    return [
+        segment.blocks[i // BLOCK_TOKENS] * BLOCK_TOKENS + i % BLOCK_TOKENS
+        for i in range(segment.num_tokens - run.num_rows, segment.num_tokens)
+    ]
