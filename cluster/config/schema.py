@@ -43,9 +43,22 @@ class GpuWorkerConfig(Section):
     """Workers that hold the model, one per device."""
 
     count: Count = Field(1, description="Number of workers.")
-    device: Literal["cpu"] = Field("cpu", description="Where the model runs.")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model runs.")
+    backend: Literal["auto", "native", "torch"] = Field(
+        "auto",
+        description="native: the compiled kernels on the cpu, Triton on cuda; torch: slower, "
+        "everywhere; auto: native where it is to be had.",
+    )
+    weights: Literal["auto", "float32", "int8", "float16", "bfloat16"] = Field(
+        "auto",
+        description="How weights are multiplied: float32 or int8 on the cpu, float32, float16 or "
+        "bfloat16 on cuda; auto: the best that the device and backend offer for speed.",
+    )
+    kv_dtype: Literal["float32", "float16", "bfloat16"] = Field(
+        "float32", description="How keys and values are kept; sums are float32 always."
+    )
     threads: Count | None = Field(
-        None, description="Threads of linear algebra per worker; by default the cores shared out."
+        None, description="Threads that compute, per worker; by default the cores shared out."
     )
     kv_blocks: Count = Field(
         2048, description="KV pool in blocks of 16 tokens, shared by all running requests."
@@ -59,7 +72,8 @@ class GpuWorkerConfig(Section):
     )
     deterministic: bool = Field(
         True,
-        description="Rows are padded so that logits do not depend on the batch, bit for bit.",
+        description="With torch products on the cpu, rows are padded so that logits do not depend "
+        "on the batch, bit for bit; the compiled kernels never let them.",
     )
 
 
