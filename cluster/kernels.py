@@ -23,6 +23,11 @@ def kernels_available() -> bool:
     return _kernels is not None
 
 
+def why_not() -> str:
+    """What the import said; empty when the kernels are here."""
+    return _reason
+
+
 def kernels() -> ModuleType:
     """The module `thoth_kernels`. Raises Unsupported, saying why, when it was not built."""
     if _kernels is None:

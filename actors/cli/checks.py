@@ -18,6 +18,7 @@ from actors.cli.machine import cgroup_cpus, cgroup_memory_bytes, gpus, numa_node
 from actors.cli.runfile import RunFile
 from cluster.config import ThothConfig, ray_auth_mode
 from cluster.errors import ThothError
+from cluster.kernels import kernels, kernels_available, why_not
 
 _PACKAGES = ("torch", "ray", "grpcio", "protobuf", "tokenizers", "wordllama")
 _MEMORY_BYTES = 4 * 2**30
@@ -45,6 +46,7 @@ def all_checks(config: ThothConfig) -> Iterator[Check]:
     yield check_python()
     yield from map(check_package, _PACKAGES)
     yield check_faiss()
+    yield check_kernels()
     yield check_cores(config)
     yield check_memory()
     yield check_numa()
@@ -88,6 +90,17 @@ def check_faiss() -> Check:
             f"pip uninstall {names}, then install one of them",
         )
     return Check("faiss", Level.OK, there[0])
+
+
+def check_kernels() -> Check:
+    if kernels_available():
+        return Check("kernels", Level.OK, f"thoth_kernels for {kernels().isa()}")
+    return Check(
+        "kernels",
+        Level.WARN,
+        f"not built, torch computes instead, several times slower: {why_not()}",
+        "install a C++20 compiler, then the package again",
+    )
 
 
 def check_cores(config: ThothConfig) -> Check:
