@@ -9,8 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from cluster.errors import InvalidArgument, NotFound
-from cluster.models.config import FIELD
 from cluster.models.convert import converted, file_sha256
+from cluster.models.fields import FIELD
 from cluster.models.folder import ModelFolder, check_folder
 
 

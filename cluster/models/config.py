@@ -1,22 +1,32 @@
-"""What a decoder is, read from a Hugging Face `config.json` and checked."""
+"""What a decoder is, read from a Hugging Face `config.json` and checked.
+
+The families are one decoder with few differences, and this page is where they stand:
+
+| | Llama | Mistral | Qwen2 | Qwen3 |
+| --- | --- | --- | --- | --- |
+| biases on q, k and v | if attention_bias | no | yes | if attention_bias |
+| heads of q and k normalised | no | no | no | yes |
+| attention window | no | sliding_window | if use_sliding_window, on late layers | as Qwen2 |
+
+Attention here sees every key. A model with a window is therefore served up to that many tokens,
+for which the two are the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from cluster.errors import InvalidArgument, Unsupported
-
-FIELD = "model.source"
-
-# No size of a model comes near; a damaged one must not be allocated.
-_LARGEST = 2**24
+from cluster.models.fields import FIELD, Fields, unsupported
+from cluster.models.rope_scaling import RopeScaling, read_rope
 
 
 class Family(StrEnum):
-    """Whose `config.json` and weight names these are."""
+    """Whose `config.json` this is. The value is its `model_type`."""
 
     LLAMA = "llama"
     MISTRAL = "mistral"
@@ -25,31 +35,12 @@ class Family(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class LinearRope:
-    """Positions divided by `factor`."""
-
-    factor: float
-
-
-@dataclass(frozen=True, slots=True)
-class Llama3Rope:
-    """Long wavelengths stretched by `factor`, short ones kept, a ramp between (Llama 3.1)."""
-
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_max_position: int
-
-
-RopeScaling = LinearRope | Llama3Rope | None
-
-
-@dataclass(frozen=True, slots=True)
 class DecoderConfig:
     """The shape of a decoder, and which of the families' few differences it has.
 
-    `max_position` is the longest context it is served with, in tokens. `qkv_bias`: q, k and v have
-    biases. `qk_norm`: each head of q and k is normalised before it is turned.
+    `max_position` is the longest context it is served with, in tokens, and `limit_reason` says why
+    that is less than the model was made for, where it is. `qkv_bias`: q, k and v have biases.
+    `qk_norm`: each head of q and k is normalised before it is turned.
     """
 
     family: Family
@@ -67,6 +58,7 @@ class DecoderConfig:
     tie_word_embeddings: bool
     qkv_bias: bool = False
     qk_norm: bool = False
+    limit_reason: str = ""
 
     def __post_init__(self) -> None:
         if self.num_heads % self.num_kv_heads:
@@ -83,104 +75,109 @@ class DecoderConfig:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """One column of the table. `window` is how many keys a row sees at most, or None for all."""
+
+    architecture: str
+    has_bias: Callable[[Fields], bool]
+    window: Callable[[Fields], int | None]
+    qk_norm: bool = False
+
+
+def _if_asked(config: Fields) -> bool:
+    return config.flag("attention_bias", False)
+
+
+def _window(config: Fields) -> int | None:
+    """Null is no window; transformers takes silence for 4096."""
+    if "sliding_window" in config.raw and not config.has("sliding_window"):
+        return None
+    return config.count("sliding_window", 4096)
+
+
+def _window_if_used(config: Fields) -> int | None:
+    """`layer_types` says it layer by layer; before it, `max_window_layers` counted the others."""
+    if not config.flag("use_sliding_window", False):
+        return None
+    if config.has("layer_types"):
+        slides = "sliding_attention" in config.raw["layer_types"]
+    else:
+        slides = config.count("max_window_layers", 28, 0) < config.count("num_hidden_layers")
+    return _window(config) if slides else None
+
+
+FAMILIES: Mapping[Family, Traits] = MappingProxyType(
+    {
+        Family.LLAMA: Traits("LlamaForCausalLM", _if_asked, lambda _: None),
+        Family.MISTRAL: Traits("MistralForCausalLM", lambda _: False, _window),
+        Family.QWEN2: Traits("Qwen2ForCausalLM", lambda _: True, _window_if_used),
+        Family.QWEN3: Traits("Qwen3ForCausalLM", _if_asked, _window_if_used, qk_norm=True),
+    }
+)
+_LAYER_TYPES = ("full_attention", "sliding_attention")
+
+
 def decoder_config(raw: Mapping[str, Any]) -> DecoderConfig:
     """Reads the content of `config.json`.
 
-    Raises Unsupported for another architecture or a variant of Llama that the forward pass does
-    not compute, InvalidArgument for a missing or senseless number.
+    Raises Unsupported for another architecture or a variant that the forward pass does not compute,
+    InvalidArgument for a missing or senseless number.
     """
-    _require_llama(raw)
-    hidden_size, num_heads = _count(raw, "hidden_size"), _count(raw, "num_attention_heads")
+    config = Fields(raw)
+    family = _family(raw)
+    traits = FAMILIES[family]
+    _refuse_variants(config)
+    hidden_size, num_heads = config.count("hidden_size"), config.count("num_attention_heads")
+    # Of the other families' defaults none is worth guessing: their files say these.
+    kv_heads = num_heads if family is Family.LLAMA or "num_key_value_heads" in raw else None
+    head_dim = None if family is Family.QWEN3 else max(1, hidden_size // num_heads)
+    head_dim = config.count("head_dim", head_dim)
+    rope = read_rope(config, head_dim)
+    window = traits.window(config)
+    max_position, limit_reason = rope.max_position, rope.limit_reason
+    if window is not None and window < max_position:
+        max_position = window
+        limit_reason = f"its attention has a window of {window} tokens, and ours sees all"
     return DecoderConfig(
-        family=Family.LLAMA,
+        family=family,
         hidden_size=hidden_size,
-        intermediate_size=_count(raw, "intermediate_size"),
-        num_layers=_count(raw, "num_hidden_layers"),
+        intermediate_size=config.count("intermediate_size"),
+        num_layers=config.count("num_hidden_layers"),
         num_heads=num_heads,
-        num_kv_heads=_count(raw, "num_key_value_heads", num_heads),
-        head_dim=_count(raw, "head_dim", max(1, hidden_size // num_heads)),
-        vocab_size=_count(raw, "vocab_size"),
-        max_position=_count(raw, "max_position_embeddings"),
-        rms_norm_eps=_positive(raw, "rms_norm_eps", 1e-6),
-        rope_theta=_positive(_rope(raw), "rope_theta", _positive(raw, "rope_theta", 10000.0)),
-        rope_scaling=_rope_scaling(raw),
-        tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
+        num_kv_heads=config.count("num_key_value_heads", kv_heads),
+        head_dim=head_dim,
+        vocab_size=config.count("vocab_size"),
+        max_position=max_position,
+        rms_norm_eps=config.positive("rms_norm_eps", 1e-6),
+        rope_theta=rope.theta,
+        rope_scaling=rope.scaling,
+        tie_word_embeddings=config.flag("tie_word_embeddings", False),
+        qkv_bias=traits.has_bias(config),
+        qk_norm=traits.qk_norm,
+        limit_reason=limit_reason,
     )
 
 
-def _require_llama(raw: Mapping[str, Any]) -> None:
-    architectures = raw.get("architectures") or [raw.get("model_type")]
-    if architectures not in (["LlamaForCausalLM"], ["llama"]):
-        raise Unsupported(
-            f"the model's architecture is {architectures}, not LlamaForCausalLM",
-            field=FIELD,
-            limit="architecture LlamaForCausalLM",
-        )
-    for name, expected in (
-        ("hidden_act", "silu"),
-        ("attention_bias", False),
-        ("mlp_bias", False),
-        ("quantization_config", None),
-        ("auto_map", None),
-    ):
-        found = raw.get(name, expected)
-        if found != expected:
-            raise Unsupported(
-                f"config.json says {name} = {found!r}; only {expected!r} is computed here",
-                field=FIELD,
-                limit=f"{name} is {expected!r}",
-            )
+def _family(raw: Mapping[str, Any]) -> Family:
+    found = raw.get("architectures") or [raw.get("model_type")]
+    for family, traits in FAMILIES.items():
+        if found in ([traits.architecture], [str(family)]):
+            return family
+    served = ", ".join(traits.architecture for traits in FAMILIES.values())
+    raise Unsupported(
+        f"the model's architecture is {found}, which is not served",
+        field=FIELD,
+        limit=f"architecture {served}",
+    )
 
 
-def _rope(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The rotary part: `rope_parameters` since transformers 5, `rope_scaling` before."""
-    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    if not isinstance(rope, Mapping):
-        raise InvalidArgument(
-            f"config.json says rope_scaling = {rope!r}", field=FIELD, limit="a JSON object"
-        )
-    return rope
-
-
-def _rope_scaling(raw: Mapping[str, Any]) -> RopeScaling:
-    rope = _rope(raw)
-    match rope.get("rope_type", rope.get("type", "default")):
-        case "default":
-            return None
-        case "linear":
-            return LinearRope(_positive(rope, "factor"))
-        case "llama3":
-            return Llama3Rope(
-                factor=_positive(rope, "factor"),
-                low_freq_factor=_positive(rope, "low_freq_factor"),
-                high_freq_factor=_positive(rope, "high_freq_factor"),
-                original_max_position=_count(rope, "original_max_position_embeddings"),
-            )
-        case other:
-            raise Unsupported(
-                f"config.json says rope_type = {other!r}",
-                field=FIELD,
-                limit="rope_type is default, linear or llama3",
-            )
-
-
-def _count(raw: Mapping[str, Any], name: str, default: int | None = None) -> int:
-    found = raw.get(name)
-    value = default if found is None else found
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LARGEST:
-        raise InvalidArgument(
-            f"config.json says {name} = {value!r}",
-            field=FIELD,
-            limit=f"{name} is 1 to {_LARGEST}",
-        )
-    return value
-
-
-def _positive(raw: Mapping[str, Any], name: str, default: float | None = None) -> float:
-    found = raw.get(name)
-    value = default if found is None else found
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
-        raise InvalidArgument(
-            f"config.json says {name} = {value!r}", field=FIELD, limit=f"{name} is above 0"
-        )
-    return float(value)
+def _refuse_variants(config: Fields) -> None:
+    config.require("hidden_act", "silu")
+    config.require("mlp_bias", False)
+    for name in ("quantization_config", "auto_map"):
+        if config.has(name):
+            raise unsupported(name, config.raw[name], f"a config.json without {name}")
+    types = config.raw.get("layer_types")
+    if types is not None and not all(kind in _LAYER_TYPES for kind in types):
+        raise unsupported("layer_types", types, f"layer_types are {' or '.join(_LAYER_TYPES)}")

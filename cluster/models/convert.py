@@ -23,8 +23,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cluster.errors import InvalidArgument, NotFound
-from cluster.models.config import FIELD, decoder_config
+from cluster.models.config import decoder_config
 from cluster.models.decoder import tensor_shapes
+from cluster.models.fields import FIELD
 from cluster.models.ggml_tokenizer import tokenizer_config_of, tokenizer_of
 from cluster.models.gguf import GgufFile
 

@@ -1,5 +1,7 @@
-"""The forward pass of a decoder, on rows: Llama's (arXiv 2302.13971), and that of the families which
-differ from it by a bias (Qwen2, arXiv 2407.10671) or a norm (Qwen3, arXiv 2505.09388).
+"""The forward pass of a decoder, on rows.
+
+It is Llama's (arXiv 2302.13971), and that of the families which differ from it by a bias (Qwen2,
+arXiv 2407.10671) or by a norm (Qwen3, arXiv 2505.09388).
 
 There are no sequences here, only rows: a token id and its position. What a row may look at, where
 keys and values are kept and how softmax is folded is the business of the `Attend` it is given, so
@@ -154,19 +156,20 @@ def tensor_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
 
 
 def assemble(config: DecoderConfig, tensors: Mapping[str, Tensor]) -> Weights:
-    """Stacks the named tensors of `tensor_shapes` into layers."""
+    """Stacks the named tensors of `tensor_shapes` into layers, asking for each tensor once."""
     embedding = tensors["model.embed_tokens.weight"]
     return Weights(
         embedding=embedding,
-        layers=tuple(
-            _layer(f"model.layers.{i}.", config, tensors) for i in range(config.num_layers)
-        ),
+        layers=tuple(layer_weights(config, i, tensors) for i in range(config.num_layers)),
         norm=tensors["model.norm.weight"],
         head=embedding if config.tie_word_embeddings else tensors["lm_head.weight"],
     )
 
 
-def _layer(prefix: str, config: DecoderConfig, tensors: Mapping[str, Tensor]) -> Layer:
+def layer_weights(config: DecoderConfig, index: int, tensors: Mapping[str, Tensor]) -> Layer:
+    """Layer `index`, from its named tensors."""
+    prefix = f"model.layers.{index}."
+
     def stacked(kind: str, *names: str) -> Tensor:
         return torch.cat([tensors[f"{prefix}{name}.{kind}"] for name in names])
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from cluster.errors import InvalidArgument, NotFound, Unsupported
-from cluster.models.config import FIELD, decoder_config
-from cluster.models.decoder import DETERMINISTIC_ROWS, Decoder, assemble, tensor_shapes
+from cluster.models.config import decoder_config
+from cluster.models.decoder import DETERMINISTIC_ROWS, Decoder, assemble
+from cluster.models.fields import FIELD
+from cluster.models.stored import check_tensors, check_unused, opened
+
+log = logging.getLogger(__name__)
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt")
 INDEX = "model.safetensors.index.json"
@@ -60,13 +63,15 @@ def check_folder(path: Path, name: str) -> ModelFolder:
     if not path.is_dir():
         raise NotFound(f"{path} is no folder", field=FIELD, limit="an existing model folder")
     _refuse_pickles(path)
-    decoder_config(read_json(path / "config.json"))
+    config = decoder_config(read_json(path / "config.json"))
     if not (path / "tokenizer.json").is_file():
         raise InvalidArgument(
             f"{path / 'tokenizer.json'} does not exist",
             field=FIELD,
             limit="a folder with tokenizer.json (the fast tokenizer's format)",
         )
+    with opened(weight_files(path)) as tensors:
+        check_tensors(path, config, tensors)
     return ModelFolder(path, name, fingerprint(path))
 
 
@@ -124,44 +129,15 @@ def load_decoder(
     dtype: torch.dtype = torch.float32,
     row_multiple: int = DETERMINISTIC_ROWS,
 ) -> Decoder:
-    """Reads a folder's weights, as `dtype`, onto `device` (the cpu when None).
+    """Reads a folder's weights, as `dtype`, onto `device` (the cpu when None), layer by layer.
 
-    Raises InvalidArgument for a tensor that is missing or of another shape than config.json says.
+    Raises InvalidArgument or Unsupported for tensors that are not those of config.json.
     """
     config = decoder_config(read_json(path / "config.json"))
-    shapes = tensor_shapes(config)
-    tensors: dict[str, Tensor] = {}
-    for file in weight_files(path):
-        tensors |= _read(file, shapes.keys(), device or torch.device("cpu"), dtype)
-    _check_shapes(path, shapes, tensors)
-    return Decoder(config, assemble(config, tensors), row_multiple)
-
-
-def _read(
-    file: Path, wanted: Iterable[str], device: torch.device, dtype: torch.dtype
-) -> dict[str, Tensor]:
-    try:
-        with safe_open(file, framework="pt", device=str(device)) as stored:
-            names = set(wanted) & set(stored.keys())
-            return {name: stored.get_tensor(name).to(dtype) for name in sorted(names)}
-    except (SafetensorError, OSError) as error:
-        raise InvalidArgument(
-            f"{file} cannot be read: {error}", field=FIELD, limit="a whole safetensors file"
-        ) from error
-
-
-def _check_shapes(
-    path: Path, shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor]
-) -> None:
-    for name, shape in shapes.items():
-        if name not in tensors:
-            raise InvalidArgument(
-                f"the weights in {path} lack {name}", field=FIELD, limit=f"{name} {list(shape)}"
-            )
-        found = tuple(tensors[name].shape)
-        if found != shape:
-            raise InvalidArgument(
-                f"{name} in {path} is {list(found)}, config.json makes it {list(shape)}",
-                field=FIELD,
-                limit=f"{name} {list(shape)}",
-            )
+    with opened(weight_files(path), device, dtype) as tensors:
+        check_tensors(path, config, tensors)
+        check_unused(path, config, tensors)
+        weights = assemble(config, tensors)
+    if config.limit_reason:
+        log.info("%s: at most %d tokens: %s", path.name, config.max_position, config.limit_reason)
+    return Decoder(config, weights, row_multiple)

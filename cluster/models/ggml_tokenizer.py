@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from cluster.errors import InvalidArgument, Unsupported
-from cluster.models.config import FIELD
+from cluster.models.fields import FIELD
 from cluster.models.gguf import Metadata
 
 # Values of tokenizer.ggml.token_type.

@@ -20,7 +20,8 @@ from gguf.quants import dequantize
 from torch import Tensor
 
 from cluster.errors import InvalidArgument, Unsupported
-from cluster.models.config import FIELD, DecoderConfig
+from cluster.models.config import DecoderConfig
+from cluster.models.fields import FIELD
 
 # What reading a damaged file through numpy views can raise.
 _DAMAGE = (ValueError, LookupError, TypeError, ArithmeticError, OSError, RecursionError)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from cluster.errors import InvalidArgument, Refused, Unsupported
 from cluster.models.catalogue import resolve_model
+from cluster.models.decoder import Layer
 from cluster.models.folder import INDEX, SINGLE, load_decoder
 from tests.tiny_model import write_tiny_model
 
@@ -85,13 +86,12 @@ def test_code_in_a_model_folder_is_never_run(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "kind", "said"),
     [
-        ({"architectures": ["MistralForCausalLM"]}, Unsupported, "MistralForCausalLM"),
+        ({"architectures": ["MixtralForCausalLM"]}, Unsupported, "MixtralForCausalLM"),
         ({"hidden_act": "gelu"}, Unsupported, "hidden_act = 'gelu'"),
-        ({"attention_bias": True}, Unsupported, "attention_bias = True"),
+        ({"attention_bias": True}, InvalidArgument, "lack model.layers.0.self_attn.q_proj.bias"),
+        ({"num_hidden_layers": 1}, Unsupported, "have model.layers.1.input_layernorm.weight"),
         ({"quantization_config": {"bits": 4}}, Unsupported, "quantization_config"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, Unsupported, "'yarn'"),
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 2.0}}, InvalidArgument, "freq_factor"),
-        ({"rope_scaling": "linear"}, InvalidArgument, "rope_scaling = 'linear'"),
+        ({"rope_scaling": {"rope_type": "su", "factor": 2.0}}, Unsupported, "'su'"),
         ({"num_hidden_layers": 0}, InvalidArgument, "num_hidden_layers = 0"),
         ({"hidden_size": "64"}, InvalidArgument, "hidden_size = '64'"),
         ({"max_position_embeddings": 10**12}, InvalidArgument, "max_position_embeddings = 1000"),
@@ -117,6 +117,10 @@ def _drop_gate(folder: Path) -> None:
     tensors = load_file(folder / SINGLE)
     del tensors[GATE]
     save_file(tensors, folder / SINGLE)
+
+
+def _change(folder: Path, name: str, tensor: torch.Tensor) -> None:
+    save_file(load_file(folder / SINGLE) | {name: tensor}, folder / SINGLE)
 
 
 def _cut_weights(folder: Path) -> None:
@@ -160,3 +164,62 @@ def test_a_damaged_folder_names_the_file(
         resolve_and_load(folder)
     assert said in caught.value.message
     assert caught.value.field == "model.source"
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "kind", "said"),
+    [
+        (GATE, torch.ones(128, 64, dtype=torch.int8), Unsupported, "stored as I8"),
+        (
+            "model.layers.0.mlp.gate_proj.weight_scale",
+            torch.ones(128),
+            Unsupported,
+            "gate_proj.weight_scale, which is not computed here",
+        ),
+        ("model.layers.0.self_attn.q_proj.bias", torch.ones(64), Unsupported, "q_proj.bias"),
+        ("lm_head.weight", torch.ones(512, 64), InvalidArgument, "tie_word_embeddings"),
+    ],
+)
+def test_a_tensor_that_would_change_the_answer_is_refused_by_name(
+    folder: Path, name: str, tensor: torch.Tensor, kind: type[Refused], said: str
+) -> None:
+    _change(folder, name, tensor)
+    with pytest.raises(kind) as caught:
+        resolve_and_load(folder)
+    assert said in caught.value.message
+    assert (caught.value.field, bool(caught.value.limit)) == ("model.source", True)
+
+
+def test_a_tensor_that_says_what_is_known_is_passed_over(folder: Path) -> None:
+    _change(folder, "model.layers.0.self_attn.rotary_emb.inv_freq", torch.ones(8))
+    _change(folder, "lm_head.weight", load_file(folder / SINGLE)["model.embed_tokens.weight"])
+    resolve_and_load(folder)
+
+
+def test_shapes_are_looked_at_before_any_weight_is_read(folder: Path) -> None:
+    """So that the gateway, which loads nothing, says it too."""
+    _drop_gate(folder)
+    with pytest.raises(InvalidArgument, match=f"lack {GATE}"):
+        resolve_model(str(folder), folder.parent / "cache")
+
+
+def test_loaded_weights_outlive_their_files(folder: Path, tiny_folder: Path) -> None:
+    weights = load_decoder(folder).weights
+    (folder / SINGLE).write_bytes(bytes((folder / SINGLE).stat().st_size))
+    expected = load_decoder(tiny_folder).weights
+    assert torch.equal(weights.embedding, expected.embedding)
+    assert torch.equal(weights.layers[1].down, expected.layers[1].down)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_weights_are_loaded_in_the_type_asked_for(tiny_folder: Path, dtype: torch.dtype) -> None:
+    weights = load_decoder(tiny_folder, dtype=dtype).weights
+    tensors = (weights.embedding, weights.head, weights.norm, *_tensors(weights.layers[0]))
+    assert {tensor.dtype for tensor in tensors} == {dtype}
+    wide = load_decoder(tiny_folder).weights
+    assert torch.equal(weights.layers[0].qkv, wide.layers[0].qkv.to(dtype))
+
+
+def _tensors(layer: Layer) -> list[torch.Tensor]:
+    found = (getattr(layer, name) for name in Layer.__slots__)
+    return [tensor for tensor in found if tensor is not None]
