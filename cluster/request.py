@@ -10,11 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 
 from cluster.errors import InvalidArgument
 from cluster.ids import RequestId
 
 TokenIds = tuple[int, ...]
+
+MAX_CHOICES = 16
+MAX_LOGPROBS = 20
+MAX_LOGIT_BIAS = 1024
+MAX_GRAMMAR_CHARS = 2**16
 
 
 class FinishReason(StrEnum):
@@ -37,29 +43,96 @@ class ChatRole(StrEnum):
     ASSISTANT = "assistant"
 
 
+class GrammarKind(StrEnum):
+    """In what words a grammar is written."""
+
+    JSON_SCHEMA = "json_schema"
+    REGEX = "regex"
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What the text of an answer has to match as a whole: a JSON schema, as JSON, or a regex."""
+
+    kind: GrammarKind
+    source: str
+
+    def __post_init__(self) -> None:
+        """Raises InvalidArgument for one that is too long to be read."""
+        if len(self.source) > MAX_GRAMMAR_CHARS:
+            raise InvalidArgument(
+                f"{self.kind} has {len(self.source)} characters, {MAX_GRAMMAR_CHARS} are allowed",
+                field=self.kind,
+                limit=f"at most {MAX_GRAMMAR_CHARS} characters",
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn.
+    """How tokens are drawn; `cluster.engine.sampling` says in which order the rules apply.
 
-    `temperature` 0 is greedy. `top_k` None keeps every token. `choice` numbers the answers drawn
-    from one prompt.
+    `temperature` 0 is greedy. `top_k` None keeps every token. `presence_penalty` and
+    `frequency_penalty` count generated tokens, `repetition_penalty` the prompt's too.
+    `num_logprobs` None: none are wanted, 0: only those of the tokens drawn. `choice` numbers the
+    answers drawn from one prompt.
     """
 
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int | None = None
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int = 0
     choice: int = 0
     max_tokens: int = 256
+    min_tokens: int = 0
     stop_ids: frozenset[int] = frozenset()
+    num_logprobs: int | None = None
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         """Raises InvalidArgument for a value out of its range."""
+        # Written so that a NaN is out of every range.
         _require("temperature", self.temperature, 0.0 <= self.temperature <= 2.0, "0 to 2")
         _require("top_p", self.top_p, 0.0 < self.top_p <= 1.0, "more than 0, at most 1")
-        _require("top_k", self.top_k, self.top_k is None or self.top_k >= 1, "at least 1")
+        top_k = 1 if self.top_k is None else self.top_k
+        _require("top_k", self.top_k, 1 <= top_k < 2**31, "at least 1")
+        _require("min_p", self.min_p, 0.0 <= self.min_p <= 1.0, "0 to 1")
+        for name in ("presence_penalty", "frequency_penalty"):
+            penalty = getattr(self, name)
+            _require(name, penalty, -2.0 <= penalty <= 2.0, "-2 to 2")
+        repetition = self.repetition_penalty
+        _require("repetition_penalty", repetition, 0.0 < repetition < inf, "more than 0")
         _require("seed", self.seed, 0 <= self.seed < 2**63, "0 to 2**63 - 1")
+        _require("choice", self.choice, 0 <= self.choice < MAX_CHOICES, f"below {MAX_CHOICES}")
         _require("max_tokens", self.max_tokens, self.max_tokens >= 1, "at least 1")
+        _require("min_tokens", self.min_tokens, 0 <= self.min_tokens < 2**31, "at least 0")
+        logprobs = self.num_logprobs or 0
+        _require("logprobs", logprobs, 0 <= logprobs <= MAX_LOGPROBS, f"0 to {MAX_LOGPROBS}")
+        self._check_bias()
+
+    def _check_bias(self) -> None:
+        count = len(self.logit_bias)
+        _require("logit_bias", f"{count} ids", count <= MAX_LOGIT_BIAS, f"{MAX_LOGIT_BIAS} or less")
+        for token_id, bias in self.logit_bias.items():
+            _require(f"logit_bias[{token_id}]", bias, -100.0 <= bias <= 100.0, "-100 to 100")
+
+    @property
+    def has_penalties(self) -> bool:
+        """Whether the tokens that are there already change the next one's logits."""
+        return (self.presence_penalty, self.frequency_penalty, self.repetition_penalty) != (0, 0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """How likely a token was under the model itself, before bias, penalties, temperature and
+    filters. `top` holds the likeliest ids with theirs, best first. Natural logarithms."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +176,8 @@ class RetrievalOptions:
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """One call for an answer, validated. `stop` strings are matched on text, by whoever owns the
-    text."""
+    """One call for `n` answers, validated. `stop` strings are matched on text, by whoever owns the
+    text. `ignore_eos`: the model's own end of a turn does not end the answer."""
 
     model: str
     messages: tuple[Message, ...]
@@ -112,6 +185,12 @@ class ChatCall:
     stop: tuple[str, ...] = ()
     retrieval: RetrievalOptions | None = None
     timeout_s: float = 600.0
+    n: int = 1
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises InvalidArgument for a number of answers out of its range."""
+        _require("n", self.n, 1 <= self.n <= MAX_CHOICES, f"1 to {MAX_CHOICES}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,19 +10,9 @@ from torch import Tensor
 
 from cluster.attention.plan import AttentionPlan, Run, plan_attention
 from cluster.blocks.pool import BLOCK_TOKENS
-from cluster.ids import RequestId
+from cluster.engine.sampling import Draw
 from cluster.request import Sampling
 from cluster.scheduling.iteration import Chunk
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """A token to be drawn from the logits of `row`, which stands at `position`."""
-
-    row: int
-    position: int
-    request_id: RequestId
-    sampling: Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +44,7 @@ def lay_out(chunks: Sequence[Chunk]) -> Step:
             runs.append(run)
             slots += _slots(run)
         if chunk.sampling is not None:
-            draws.append(Draw(len(token_ids) - 1, end - 1, chunk.request_id, chunk.sampling))
+            draws.append(_draw(chunk, chunk.sampling, len(token_ids) - 1))
     return Step(
         token_ids=torch.tensor(token_ids),
         positions=torch.tensor(positions),
@@ -62,6 +52,17 @@ def lay_out(chunks: Sequence[Chunk]) -> Step:
         output_rows=torch.tensor([draw.row for draw in draws], dtype=torch.int64),
         attention=plan_attention(runs),
         draws=tuple(draws),
+    )
+
+
+def _draw(chunk: Chunk, sampling: Sampling, row: int) -> Draw:
+    return Draw(
+        row=row,
+        position=chunk.start + len(chunk.token_ids) - 1,
+        request_id=chunk.request_id,
+        sampling=sampling,
+        ids=chunk.ids,
+        num_prompt=chunk.num_prompt,
     )
 
 

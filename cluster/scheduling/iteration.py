@@ -13,7 +13,8 @@ token budget is a chunk of the next prompt.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Sequence as Ids
 from dataclasses import dataclass, field
 
 from cluster.blocks.pool import BLOCK_TOKENS, BlockPool, blocks_for
@@ -48,7 +49,8 @@ class Chunk:
     """Rows of one request: `token_ids` at positions `start...`, attending `segments`.
 
     `segments` already count these rows. With `sampling` set the last row's logits give the next
-    token.
+    token. `ids` are all of the request's as they stand during the step, the first `num_prompt` of
+    them its prompt.
     """
 
     request_id: RequestId
@@ -56,6 +58,8 @@ class Chunk:
     token_ids: TokenIds
     segments: tuple[SegmentView, ...]
     sampling: Sampling | None
+    ids: Ids[int] = ()
+    num_prompt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +149,16 @@ class IterationScheduler:
                 break
         return StepPlan(tuple(chunks), tuple(finished), tuple(preempted))
 
-    def record(self, sampled: Mapping[RequestId, int], now_s: float) -> StepOutcome:
-        """The step ran; `sampled` holds a token for every chunk that had `sampling` set."""
+    def record(
+        self,
+        sampled: Mapping[RequestId, int],
+        now_s: float,
+        ended: Collection[RequestId] = (),
+    ) -> StepOutcome:
+        """The step ran; `sampled` holds a token for every chunk that had `sampling` set.
+
+        Answers in `ended` are whole with this token.
+        """
         tokens: list[tuple[RequestId, int]] = []
         first_tokens: list[FirstToken] = []
         finished: list[Finished] = []
@@ -164,7 +176,9 @@ class IterationScheduler:
                 continue
             sequence.tokens.append(token)
             tokens.append((sequence.request.id, token))
-            if sequence.num_output >= sampling.max_tokens:
+            if sequence.request.id in ended:
+                finished.append(self._finish(sequence, FinishReason.STOP))
+            elif sequence.num_output >= sampling.max_tokens:
                 finished.append(self._finish(sequence, FinishReason.LENGTH))
         return StepOutcome(tuple(tokens), tuple(first_tokens), tuple(finished))
 
@@ -224,6 +238,8 @@ class IterationScheduler:
             token_ids=tuple(sequence.tokens[start:end]),
             segments=sequence.views(end),
             sampling=request.sampling if end == len(sequence.tokens) else None,
+            ids=sequence.tokens,
+            num_prompt=request.num_prompt_tokens,
         )
 
     def _end_unwanted(self, now_s: float) -> list[Finished]:

@@ -26,6 +26,7 @@ class Tokenizer:
 
     def __init__(self, description: str, eos_ids: frozenset[int] = frozenset()) -> None:
         """`description` is the content of a tokenizer.json; anything else is InvalidArgument."""
+        self.description = description
         self._plain = _load(description)
         self._plain.encode_special_tokens = True
         self._template = _load(description)

@@ -26,7 +26,7 @@ from protos.thoth.v1 import retriever_pb2 as protos_dot_thoth_dot_v1_dot_retriev
 from protos.thoth.v1 import types_pb2 as protos_dot_thoth_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/thoth/v1/gateway.proto\x12\x08thoth.v1\x1a\x1fprotos/thoth/v1/retriever.proto\x1a\x1bprotos/thoth/v1/types.proto\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\xab\x02\n\x10RetrievalOptions\x12\x13\n\x0b\x63ollections\x18\x01 \x03(\t\x12\x12\n\x05top_k\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x38\n\x07\x66ilters\x18\x03 \x03(\x0b\x32\'.thoth.v1.RetrievalOptions.FiltersEntry\x12\x1f\n\x12max_context_tokens\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\x12\n\x05query\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x16\n\tcitations\x18\x06 \x01(\x08H\x03\x88\x01\x01\x1a.\n\x0c\x46iltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_top_kB\x15\n\x13_max_context_tokensB\x08\n\x06_queryB\x0c\n\n_citations\"\xc3\x01\n\x08\x43hatCall\x12\r\n\x05model\x18\x01 \x01(\t\x12\'\n\x08messages\x18\x02 \x03(\x0b\x32\x15.thoth.v1.ChatMessage\x12*\n\x08sampling\x18\x03 \x01(\x0b\x32\x18.thoth.v1.SamplingParams\x12-\n\tretrieval\x18\x04 \x01(\x0b\x32\x1a.thoth.v1.RetrievalOptions\x12\x16\n\ttimeout_s\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_timeout_s\"?\n\x08\x43itation\x12\r\n\x05index\x18\x01 \x01(\r\x12$\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x15.thoth.v1.ScoredChunk\"/\n\x0b\x43hatRequest\x12 \n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x12.thoth.v1.ChatCall\"\xd9\x01\n\x0c\x43hatResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12-\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x16.thoth.v1.FinishReason\x12\x1e\n\x05usage\x18\x05 \x01(\x0b\x32\x0f.thoth.v1.Usage\x12\"\n\x07timings\x18\x06 \x01(\x0b\x32\x11.thoth.v1.Timings\x12%\n\tcitations\x18\x07 \x03(\x0b\x32\x12.thoth.v1.Citation\"5\n\x11StreamChatRequest\x12 \n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x12.thoth.v1.ChatCall\"\xc1\x01\n\x12StreamChatResponse\x12(\n\x07started\x18\x01 \x01(\x0b\x32\x15.thoth.v1.ChatStartedH\x00\x12$\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x13.thoth.v1.ChatDeltaH\x00\x12*\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x16.thoth.v1.ChatFinishedH\x00\x12&\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x15.thoth.v1.ErrorDetailH\x00\x42\x07\n\x05\x65vent\"l\n\x0b\x43hatStarted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12%\n\tcitations\x18\x03 \x03(\x0b\x32\x12.thoth.v1.Citation\x12\x13\n\x0bretrieval_s\x18\x04 \x01(\x01\"\x19\n\tChatDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\"\x81\x01\n\x0c\x43hatFinished\x12-\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x16.thoth.v1.FinishReason\x12\x1e\n\x05usage\x18\x02 \x01(\x0b\x32\x0f.thoth.v1.Usage\x12\"\n\x07timings\x18\x03 \x01(\x0b\x32\x11.thoth.v1.Timings\"\xbc\x01\n\x0fRetrieveRequest\x12\x13\n\x0b\x63ollections\x18\x01 \x03(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x12\n\x05top_k\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x37\n\x07\x66ilters\x18\x04 \x03(\x0b\x32&.thoth.v1.RetrieveRequest.FiltersEntry\x1a.\n\x0c\x46iltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_top_k\"N\n\x10RetrieveResponse\x12%\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x15.thoth.v1.ScoredChunk\x12\x13\n\x0bretrieval_s\x18\x02 \x01(\x01\"\x13\n\x11ListModelsRequest\"5\n\x12ListModelsResponse\x12\x1f\n\x06models\x18\x01 \x03(\x0b\x32\x0f.thoth.v1.Model\"+\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x02 \x01(\r2\x9e\x02\n\x0eGatewayService\x12\x35\n\x04\x43hat\x12\x15.thoth.v1.ChatRequest\x1a\x16.thoth.v1.ChatResponse\x12I\n\nStreamChat\x12\x1b.thoth.v1.StreamChatRequest\x1a\x1c.thoth.v1.StreamChatResponse0\x01\x12\x41\n\x08Retrieve\x12\x19.thoth.v1.RetrieveRequest\x1a\x1a.thoth.v1.RetrieveResponse\x12G\n\nListModels\x12\x1b.thoth.v1.ListModelsRequest\x1a\x1c.thoth.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/thoth/v1/gateway.proto\x12\x08thoth.v1\x1a\x1fprotos/thoth/v1/retriever.proto\x1a\x1bprotos/thoth/v1/types.proto\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\xab\x02\n\x10RetrievalOptions\x12\x13\n\x0b\x63ollections\x18\x01 \x03(\t\x12\x12\n\x05top_k\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x38\n\x07\x66ilters\x18\x03 \x03(\x0b\x32\'.thoth.v1.RetrievalOptions.FiltersEntry\x12\x1f\n\x12max_context_tokens\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\x12\n\x05query\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x16\n\tcitations\x18\x06 \x01(\x08H\x03\x88\x01\x01\x1a.\n\x0c\x46iltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_top_kB\x15\n\x13_max_context_tokensB\x08\n\x06_queryB\x0c\n\n_citations\"\xc3\x01\n\x08\x43hatCall\x12\r\n\x05model\x18\x01 \x01(\t\x12\'\n\x08messages\x18\x02 \x03(\x0b\x32\x15.thoth.v1.ChatMessage\x12*\n\x08sampling\x18\x03 \x01(\x0b\x32\x18.thoth.v1.SamplingParams\x12-\n\tretrieval\x18\x04 \x01(\x0b\x32\x1a.thoth.v1.RetrievalOptions\x12\x16\n\ttimeout_s\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_timeout_s\"?\n\x08\x43itation\x12\r\n\x05index\x18\x01 \x01(\r\x12$\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x15.thoth.v1.ScoredChunk\"L\n\x0cTokenLogprob\x12\x1e\n\x05token\x18\x01 \x01(\x0b\x32\x0f.thoth.v1.Token\x12\x1c\n\x03top\x18\x02 \x03(\x0b\x32\x0f.thoth.v1.Token\"3\n\x05Token\x12\n\n\x02id\x18\x01 \x01(\r\x12\r\n\x05\x62ytes\x18\x02 \x01(\x0c\x12\x0f\n\x07logprob\x18\x03 \x01(\x01\"~\n\x06\x43hoice\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12-\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x16.thoth.v1.FinishReason\x12(\n\x08logprobs\x18\x04 \x03(\x0b\x32\x16.thoth.v1.TokenLogprob\"/\n\x0b\x43hatRequest\x12 \n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x12.thoth.v1.ChatCall\"\xfc\x01\n\x0c\x43hatResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12-\n\rfinish_reason\x18\x04 \x01(\x0e\x32\x16.thoth.v1.FinishReason\x12\x1e\n\x05usage\x18\x05 \x01(\x0b\x32\x0f.thoth.v1.Usage\x12\"\n\x07timings\x18\x06 \x01(\x0b\x32\x11.thoth.v1.Timings\x12%\n\tcitations\x18\x07 \x03(\x0b\x32\x12.thoth.v1.Citation\x12!\n\x07\x63hoices\x18\x08 \x03(\x0b\x32\x10.thoth.v1.Choice\"5\n\x11StreamChatRequest\x12 \n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x12.thoth.v1.ChatCall\"\xf6\x01\n\x12StreamChatResponse\x12(\n\x07started\x18\x01 \x01(\x0b\x32\x15.thoth.v1.ChatStartedH\x00\x12$\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x13.thoth.v1.ChatDeltaH\x00\x12*\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x16.thoth.v1.ChatFinishedH\x00\x12&\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x15.thoth.v1.ErrorDetailH\x00\x12\x33\n\x0f\x63hoice_finished\x18\x05 \x01(\x0b\x32\x18.thoth.v1.ChoiceFinishedH\x00\x42\x07\n\x05\x65vent\"l\n\x0b\x43hatStarted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12%\n\tcitations\x18\x03 \x03(\x0b\x32\x12.thoth.v1.Citation\x12\x13\n\x0bretrieval_s\x18\x04 \x01(\x01\"S\n\tChatDelta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0e\n\x06\x63hoice\x18\x02 \x01(\r\x12(\n\x08logprobs\x18\x03 \x03(\x0b\x32\x16.thoth.v1.TokenLogprob\"O\n\x0e\x43hoiceFinished\x12\x0e\n\x06\x63hoice\x18\x01 \x01(\r\x12-\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x16.thoth.v1.FinishReason\"\x81\x01\n\x0c\x43hatFinished\x12-\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x16.thoth.v1.FinishReason\x12\x1e\n\x05usage\x18\x02 \x01(\x0b\x32\x0f.thoth.v1.Usage\x12\"\n\x07timings\x18\x03 \x01(\x0b\x32\x11.thoth.v1.Timings\"\xbc\x01\n\x0fRetrieveRequest\x12\x13\n\x0b\x63ollections\x18\x01 \x03(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x12\n\x05top_k\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x37\n\x07\x66ilters\x18\x04 \x03(\x0b\x32&.thoth.v1.RetrieveRequest.FiltersEntry\x1a.\n\x0c\x46iltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_top_k\"N\n\x10RetrieveResponse\x12%\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x15.thoth.v1.ScoredChunk\x12\x13\n\x0bretrieval_s\x18\x02 \x01(\x01\"\x13\n\x11ListModelsRequest\"5\n\x12ListModelsResponse\x12\x1f\n\x06models\x18\x01 \x03(\x0b\x32\x0f.thoth.v1.Model\"+\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x02 \x01(\r2\x9e\x02\n\x0eGatewayService\x12\x35\n\x04\x43hat\x12\x15.thoth.v1.ChatRequest\x1a\x16.thoth.v1.ChatResponse\x12I\n\nStreamChat\x12\x1b.thoth.v1.StreamChatRequest\x1a\x1c.thoth.v1.StreamChatResponse0\x01\x12\x41\n\x08Retrieve\x12\x19.thoth.v1.RetrieveRequest\x1a\x1a.thoth.v1.RetrieveResponse\x12G\n\nListModels\x12\x1b.thoth.v1.ListModelsRequest\x1a\x1c.thoth.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,32 +47,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHATCALL']._serialized_end=649
   _globals['_CITATION']._serialized_start=651
   _globals['_CITATION']._serialized_end=714
-  _globals['_CHATREQUEST']._serialized_start=716
-  _globals['_CHATREQUEST']._serialized_end=763
-  _globals['_CHATRESPONSE']._serialized_start=766
-  _globals['_CHATRESPONSE']._serialized_end=983
-  _globals['_STREAMCHATREQUEST']._serialized_start=985
-  _globals['_STREAMCHATREQUEST']._serialized_end=1038
-  _globals['_STREAMCHATRESPONSE']._serialized_start=1041
-  _globals['_STREAMCHATRESPONSE']._serialized_end=1234
-  _globals['_CHATSTARTED']._serialized_start=1236
-  _globals['_CHATSTARTED']._serialized_end=1344
-  _globals['_CHATDELTA']._serialized_start=1346
-  _globals['_CHATDELTA']._serialized_end=1371
-  _globals['_CHATFINISHED']._serialized_start=1374
-  _globals['_CHATFINISHED']._serialized_end=1503
-  _globals['_RETRIEVEREQUEST']._serialized_start=1506
-  _globals['_RETRIEVEREQUEST']._serialized_end=1694
+  _globals['_TOKENLOGPROB']._serialized_start=716
+  _globals['_TOKENLOGPROB']._serialized_end=792
+  _globals['_TOKEN']._serialized_start=794
+  _globals['_TOKEN']._serialized_end=845
+  _globals['_CHOICE']._serialized_start=847
+  _globals['_CHOICE']._serialized_end=973
+  _globals['_CHATREQUEST']._serialized_start=975
+  _globals['_CHATREQUEST']._serialized_end=1022
+  _globals['_CHATRESPONSE']._serialized_start=1025
+  _globals['_CHATRESPONSE']._serialized_end=1277
+  _globals['_STREAMCHATREQUEST']._serialized_start=1279
+  _globals['_STREAMCHATREQUEST']._serialized_end=1332
+  _globals['_STREAMCHATRESPONSE']._serialized_start=1335
+  _globals['_STREAMCHATRESPONSE']._serialized_end=1581
+  _globals['_CHATSTARTED']._serialized_start=1583
+  _globals['_CHATSTARTED']._serialized_end=1691
+  _globals['_CHATDELTA']._serialized_start=1693
+  _globals['_CHATDELTA']._serialized_end=1776
+  _globals['_CHOICEFINISHED']._serialized_start=1778
+  _globals['_CHOICEFINISHED']._serialized_end=1857
+  _globals['_CHATFINISHED']._serialized_start=1860
+  _globals['_CHATFINISHED']._serialized_end=1989
+  _globals['_RETRIEVEREQUEST']._serialized_start=1992
+  _globals['_RETRIEVEREQUEST']._serialized_end=2180
   _globals['_RETRIEVEREQUEST_FILTERSENTRY']._serialized_start=348
   _globals['_RETRIEVEREQUEST_FILTERSENTRY']._serialized_end=394
-  _globals['_RETRIEVERESPONSE']._serialized_start=1696
-  _globals['_RETRIEVERESPONSE']._serialized_end=1774
-  _globals['_LISTMODELSREQUEST']._serialized_start=1776
-  _globals['_LISTMODELSREQUEST']._serialized_end=1795
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1797
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1850
-  _globals['_MODEL']._serialized_start=1852
-  _globals['_MODEL']._serialized_end=1895
-  _globals['_GATEWAYSERVICE']._serialized_start=1898
-  _globals['_GATEWAYSERVICE']._serialized_end=2184
+  _globals['_RETRIEVERESPONSE']._serialized_start=2182
+  _globals['_RETRIEVERESPONSE']._serialized_end=2260
+  _globals['_LISTMODELSREQUEST']._serialized_start=2262
+  _globals['_LISTMODELSREQUEST']._serialized_end=2281
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2283
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2336
+  _globals['_MODEL']._serialized_start=2338
+  _globals['_MODEL']._serialized_end=2381
+  _globals['_GATEWAYSERVICE']._serialized_start=2384
+  _globals['_GATEWAYSERVICE']._serialized_end=2670
 # @@protoc_insertion_point(module_scope)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos.thoth.v1 import types_pb2 as protos_dot_thoth_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotos/thoth/v1/worker.proto\x12\x08thoth.v1\x1a\x1bprotos/thoth/v1/types.proto\"\x1c\n\x07Segment\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\"\x9d\x01\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12#\n\x08segments\x18\x02 \x03(\x0b\x32\x11.thoth.v1.Segment\x12*\n\x08sampling\x18\x03 \x01(\x0b\x32\x18.thoth.v1.SamplingParams\x12\x12\n\noutput_ids\x18\x04 \x03(\r\x12\x11\n\ttimeout_s\x18\x05 \x01(\x01\"\xa0\x01\n\x10GenerateResponse\x12+\n\x06tokens\x18\x01 \x01(\x0b\x32\x19.thoth.v1.TokensGeneratedH\x00\x12.\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x1a.thoth.v1.GenerateFinishedH\x00\x12&\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x15.thoth.v1.ErrorDetailH\x00\x42\x07\n\x05\x65vent\"X\n\x0fTokensGenerated\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12(\n\x05\x66irst\x18\x02 \x01(\x0b\x32\x14.thoth.v1.FirstTokenH\x00\x88\x01\x01\x42\x08\n\x06_first\"0\n\nFirstToken\x12\x0f\n\x07queue_s\x18\x01 \x01(\x01\x12\x11\n\tprefill_s\x18\x02 \x01(\x01\"\\\n\x10GenerateFinished\x12-\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x16.thoth.v1.FinishReason\x12\x19\n\x11recomputed_tokens\x18\x02 \x01(\x04\"\x17\n\x15\x44\x65scribeWorkerRequest\"\x9c\x01\n\x16\x44\x65scribeWorkerResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x04 \x01(\r\x12\x14\n\x0c\x62lock_tokens\x18\x05 \x01(\r\x12\"\n\x04load\x18\x06 \x01(\x0b\x32\x14.thoth.v1.WorkerLoad\"\x90\x01\n\nWorkerLoad\x12\x13\n\x0bnum_running\x18\x01 \x01(\r\x12\x13\n\x0bnum_waiting\x18\x02 \x01(\r\x12\x16\n\x0eprefill_tokens\x18\x03 \x01(\x04\x12\x12\n\nnum_blocks\x18\x04 \x01(\r\x12\x17\n\x0fnum_free_blocks\x18\x05 \x01(\r\x12\x13\n\x0bmax_waiting\x18\x06 \x01(\r2\xac\x01\n\x10GpuWorkerService\x12\x43\n\x08Generate\x12\x19.thoth.v1.GenerateRequest\x1a\x1a.thoth.v1.GenerateResponse0\x01\x12S\n\x0e\x44\x65scribeWorker\x12\x1f.thoth.v1.DescribeWorkerRequest\x1a .thoth.v1.DescribeWorkerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotos/thoth/v1/worker.proto\x12\x08thoth.v1\x1a\x1bprotos/thoth/v1/types.proto\"\x1c\n\x07Segment\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\"\x9d\x01\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12#\n\x08segments\x18\x02 \x03(\x0b\x32\x11.thoth.v1.Segment\x12*\n\x08sampling\x18\x03 \x01(\x0b\x32\x18.thoth.v1.SamplingParams\x12\x12\n\noutput_ids\x18\x04 \x03(\r\x12\x11\n\ttimeout_s\x18\x05 \x01(\x01\"\xa0\x01\n\x10GenerateResponse\x12+\n\x06tokens\x18\x01 \x01(\x0b\x32\x19.thoth.v1.TokensGeneratedH\x00\x12.\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x1a.thoth.v1.GenerateFinishedH\x00\x12&\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x15.thoth.v1.ErrorDetailH\x00\x42\x07\n\x05\x65vent\"\x83\x01\n\x0fTokensGenerated\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12(\n\x05\x66irst\x18\x02 \x01(\x0b\x32\x14.thoth.v1.FirstTokenH\x00\x88\x01\x01\x12)\n\x08logprobs\x18\x03 \x03(\x0b\x32\x17.thoth.v1.TokenLogprobsB\x08\n\x06_first\"0\n\nFirstToken\x12\x0f\n\x07queue_s\x18\x01 \x01(\x01\x12\x11\n\tprefill_s\x18\x02 \x01(\x01\"\\\n\x10GenerateFinished\x12-\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x16.thoth.v1.FinishReason\x12\x19\n\x11recomputed_tokens\x18\x02 \x01(\x04\"\x17\n\x15\x44\x65scribeWorkerRequest\"\x9c\x01\n\x16\x44\x65scribeWorkerResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x04 \x01(\r\x12\x14\n\x0c\x62lock_tokens\x18\x05 \x01(\r\x12\"\n\x04load\x18\x06 \x01(\x0b\x32\x14.thoth.v1.WorkerLoad\"\x90\x01\n\nWorkerLoad\x12\x13\n\x0bnum_running\x18\x01 \x01(\r\x12\x13\n\x0bnum_waiting\x18\x02 \x01(\r\x12\x16\n\x0eprefill_tokens\x18\x03 \x01(\x04\x12\x12\n\nnum_blocks\x18\x04 \x01(\r\x12\x17\n\x0fnum_free_blocks\x18\x05 \x01(\r\x12\x13\n\x0bmax_waiting\x18\x06 \x01(\r2\xac\x01\n\x10GpuWorkerService\x12\x43\n\x08Generate\x12\x19.thoth.v1.GenerateRequest\x1a\x1a.thoth.v1.GenerateResponse0\x01\x12S\n\x0e\x44\x65scribeWorker\x12\x1f.thoth.v1.DescribeWorkerRequest\x1a .thoth.v1.DescribeWorkerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,18 +38,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATEREQUEST']._serialized_end=259
   _globals['_GENERATERESPONSE']._serialized_start=262
   _globals['_GENERATERESPONSE']._serialized_end=422
-  _globals['_TOKENSGENERATED']._serialized_start=424
-  _globals['_TOKENSGENERATED']._serialized_end=512
-  _globals['_FIRSTTOKEN']._serialized_start=514
-  _globals['_FIRSTTOKEN']._serialized_end=562
-  _globals['_GENERATEFINISHED']._serialized_start=564
-  _globals['_GENERATEFINISHED']._serialized_end=656
-  _globals['_DESCRIBEWORKERREQUEST']._serialized_start=658
-  _globals['_DESCRIBEWORKERREQUEST']._serialized_end=681
-  _globals['_DESCRIBEWORKERRESPONSE']._serialized_start=684
-  _globals['_DESCRIBEWORKERRESPONSE']._serialized_end=840
-  _globals['_WORKERLOAD']._serialized_start=843
-  _globals['_WORKERLOAD']._serialized_end=987
-  _globals['_GPUWORKERSERVICE']._serialized_start=990
-  _globals['_GPUWORKERSERVICE']._serialized_end=1162
+  _globals['_TOKENSGENERATED']._serialized_start=425
+  _globals['_TOKENSGENERATED']._serialized_end=556
+  _globals['_FIRSTTOKEN']._serialized_start=558
+  _globals['_FIRSTTOKEN']._serialized_end=606
+  _globals['_GENERATEFINISHED']._serialized_start=608
+  _globals['_GENERATEFINISHED']._serialized_end=700
+  _globals['_DESCRIBEWORKERREQUEST']._serialized_start=702
+  _globals['_DESCRIBEWORKERREQUEST']._serialized_end=725
+  _globals['_DESCRIBEWORKERRESPONSE']._serialized_start=728
+  _globals['_DESCRIBEWORKERRESPONSE']._serialized_end=884
+  _globals['_WORKERLOAD']._serialized_start=887
+  _globals['_WORKERLOAD']._serialized_end=1031
+  _globals['_GPUWORKERSERVICE']._serialized_start=1034
+  _globals['_GPUWORKERSERVICE']._serialized_end=1206
 # @@protoc_insertion_point(module_scope)
