@@ -10,13 +10,14 @@ from types import ModuleType
 
 from cluster.errors import Unsupported
 
+_kernels: ModuleType | None = None
+_reason = ""
 try:
-    import thoth_kernels as _kernels
+    import thoth_kernels
 except ImportError as error:
-    _kernels = None
     _reason = str(error)
 else:
-    _reason = ""
+    _kernels = thoth_kernels
 
 
 def kernels_available() -> bool:

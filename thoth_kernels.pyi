@@ -1,0 +1,102 @@
+"""Attention and linear layers on the CPU, compiled from `kernels/`.
+
+Arrays are torch tensors on the cpu, contiguous where nothing else is said. Everything raises
+ValueError for an array of another type, shape or layout, naming the argument.
+"""
+
+from torch import Tensor
+
+def isa() -> str:
+    """The instruction set in use: "baseline" or "x86-64-v3"."""
+
+def prefer_baseline(on: bool) -> None:
+    """Run the baseline kernels, whatever the machine has: for tests and comparisons."""
+
+class Threads:
+    """Threads of one engine; used by one caller at a time."""
+
+    def __init__(self, count: int) -> None: ...
+    @property
+    def count(self) -> int: ...
+
+class Linear:
+    """A linear layer on packed weights; the precision is "float32" or "int8"."""
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, precision: str, threads: Threads
+    ) -> None:
+        """`weight` float32 [outputs, inputs] and `bias` [outputs] are copied."""
+
+    def apply(self, x: Tensor, out: Tensor) -> None:
+        """out [rows, outputs] = x [rows, inputs] @ weight.T + bias, both float32."""
+
+    @property
+    def num_bytes(self) -> int: ...
+
+class Step:
+    """The rows of one step on their way through a decoder: `project` and `finish` of every layer in
+    order, then `logits`."""
+
+    def project(self, layer: int) -> None:
+        """Writes q, k and v of the layer, q and k turned."""
+
+    def finish(self, layer: int, o: Tensor) -> None:
+        """Takes what attention made of them, float32 [rows, heads, head_dim]."""
+
+    def logits(self, rows: Tensor, out: Tensor) -> None:
+        """`rows` int64 [n] of this step, `out` float32 [n, vocab]."""
+
+class Decoder:
+    """A decoder but for its attention; used by one caller at a time."""
+
+    def __init__(
+        self,
+        *,
+        hidden: int,
+        inner: int,
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
+        epsilon: float,
+        precision: str,
+        embedding: Tensor,
+        head: Tensor | None,
+        norm: Tensor,
+        threads: Threads,
+    ) -> None:
+        """`embedding` and `head` are float32 [vocab, hidden]; no head is the embedding."""
+
+    def add_layer(
+        self,
+        *,
+        attention_norm: Tensor,
+        qkv: Tensor,
+        qkv_bias: Tensor | None,
+        q_norm: Tensor | None,
+        k_norm: Tensor | None,
+        output: Tensor,
+        mlp_norm: Tensor,
+        gate_up: Tensor,
+        down: Tensor,
+    ) -> None:
+        """The next layer, float32, matrices as [outputs, inputs]; all are copied."""
+
+    def begin(
+        self,
+        token_ids: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        x: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+    ) -> Step:
+        """The arrays of a step: `token_ids` int64 [rows], cos and sin float32 [rows, head_dim / 2].
+
+        The step works in x [rows, hidden], q [rows, heads, head_dim], k and v [rows, kv_heads,
+        head_dim], all float32.
+        """
+
+    @property
+    def num_bytes(self) -> int:
+        """What the matrices take."""
