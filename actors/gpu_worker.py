@@ -17,10 +17,12 @@ from cluster.config import ThothConfig
 from cluster.engine.thread import Died, EngineEvent, EngineThread, Stepped, Turned
 from cluster.errors import InvalidArgument, Lost, Starting, ThothError
 from cluster.ids import RequestId
-from cluster.request import Request, WorkerLoad
+from cluster.request import Request, TokenLogprobs, WorkerLoad
 from cluster.scheduling.iteration import Finished, FirstToken
 from cluster.scheduling.membership import Role
+from cluster.text.grammar import Grammars
 from cluster.wire.generation import finish_reason_to_pb, load_to_pb, request_from_pb
+from cluster.wire.sampling import logprobs_to_pb
 from cluster.wire.serving import CallContext, streaming, unary
 from cluster.wire.status import translated
 from protos.thoth.v1 import scheduler_pb2, worker_pb2, worker_pb2_grpc
@@ -33,6 +35,7 @@ REPORT_INTERVAL_S = 0.25
 @dataclass(frozen=True, slots=True)
 class _Token:
     token_id: int
+    logprobs: TokenLogprobs | None
 
 
 # What a stream is fed with: the first token's times, tokens, then one end.
@@ -53,6 +56,7 @@ class GpuWorker:
         self._model_name = ""
         self._context_tokens = 0
         self._thread: EngineThread | None = None
+        self._grammars: Grammars | None = None
         self._reporting: asyncio.Task[None] | None = None
         self._station.server.add(
             worker_pb2_grpc.add_GpuWorkerServiceServicer_to_server, _Servicer(self)
@@ -63,6 +67,7 @@ class GpuWorker:
         await self._station.open()
         built = await asyncio.to_thread(build_engine, self._config, self.site.clock)
         self._model_name, self._context_tokens = built.model_name, built.context_tokens
+        self._grammars = built.grammars
         self._load = built.engine.load()
         self._metrics.loaded(self._load)
         loop = asyncio.get_running_loop()
@@ -85,8 +90,11 @@ class GpuWorker:
 
     async def generate(self, request: Request) -> AsyncIterator[worker_pb2.GenerateResponse]:
         """Streams the answer; whoever stops reading cancels it."""
-        if self._thread is None:
+        if self._thread is None or self._grammars is None:
             raise Starting(f"{self.site.name} is loading its model", retry_after_s=2.0)
+        if request.sampling.grammar is not None:
+            # Compiled here, so that the engine finds it compiled: no step waits for it.
+            await asyncio.to_thread(self._grammars.walk, request.sampling.grammar)
         if request.id in self._streams:
             raise InvalidArgument(f"request {request.id} is already here", field="request_id")
         stream: asyncio.Queue[_Item] = asyncio.Queue()
@@ -120,9 +128,11 @@ class GpuWorker:
                 for first in report.first_tokens:
                     self._feed(first.request_id, first)
                 for request_id, token_id in report.tokens:
-                    self._feed(request_id, _Token(token_id))
+                    self._feed(request_id, _Token(token_id, report.logprobs.get(request_id)))
                 for finished in report.finished:
                     self._end(finished.request_id, finished)
+                for request_id, failure in report.failed:
+                    self._end(request_id, failure)
             case Turned(request_id, error):
                 self._end(request_id, error)
             case Died(error):
@@ -174,6 +184,8 @@ async def _responses(
             tokens.first.queue_s, tokens.first.prefill_s = item.queue_s, item.prefill_s
         if isinstance(item, _Token):
             tokens.token_ids.append(item.token_id)
+            if item.logprobs is not None:
+                tokens.logprobs.append(logprobs_to_pb(item.logprobs))
         is_last = isinstance(item, Finished | ThothError)
         if tokens.ByteSize() and (is_last or (tokens.token_ids and stream.empty())):
             yield worker_pb2.GenerateResponse(tokens=tokens)

@@ -13,6 +13,7 @@ from cluster.clock import Clock
 from cluster.config import GpuWorkerConfig, ThothConfig
 from cluster.engine.engine import Engine, StepReport
 from cluster.engine.kv_cache import KvCache, KvShape
+from cluster.engine.sampling import Sampler
 from cluster.models.catalogue import resolve_model
 from cluster.models.decoder import Decoder
 from cluster.models.determinism import row_multiple_for
@@ -21,6 +22,8 @@ from cluster.request import Request, WorkerLoad
 from cluster.scheduling.iteration import IterationLimits, IterationScheduler
 from cluster.telemetry import catalogue
 from cluster.telemetry.metrics import Metrics
+from cluster.text.grammar import Grammars
+from cluster.text.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,7 @@ class Built:
     engine: Engine
     model_name: str
     context_tokens: int
+    grammars: Grammars
 
 
 def build_engine(config: ThothConfig, clock: Clock) -> Built:
@@ -52,6 +56,7 @@ def build_engine(config: ThothConfig, clock: Clock) -> Built:
         max_waiting=worker.max_waiting,
         context_tokens=context_tokens,
     )
+    grammars = Grammars(Tokenizer.from_folder(folder.path), shape.vocab_size)
     engine = Engine(
         model=model,
         vocab_size=shape.vocab_size,
@@ -60,8 +65,9 @@ def build_engine(config: ThothConfig, clock: Clock) -> Built:
             KvShape(shape.num_layers, shape.num_kv_heads, shape.head_dim), worker.kv_blocks
         ),
         clock=clock,
+        sampler=Sampler(grammars),
     )
-    return Built(engine, config.model.name or folder.name, context_tokens)
+    return Built(engine, config.model.name or folder.name, context_tokens, grammars)
 
 
 def _fair_share(worker: GpuWorkerConfig) -> int:

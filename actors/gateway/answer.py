@@ -1,27 +1,28 @@
-"""The life of one request: retrieve, build the prompt, generate, turn ids into text."""
+"""The life of one call: retrieve, build the prompt, generate its answers side by side."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from actors.gateway.ahead import Ahead
 from actors.gateway.ask import Ask
+from actors.gateway.draft import Draft
+from actors.gateway.gathering import Gathering
 from actors.gateway.generation import Ended, Generation, Tokens
 from actors.gateway.model import ServedModel
 from actors.gateway.peers import Peers
 from actors.gateway.stopwatch import Stopwatch
-from actors.gateway.transcript import Transcript
-from actors.gateway.validation import max_tokens_for, nested, query_of
+from actors.gateway.validation import check_min_tokens, max_tokens_for, nested, query_of
 from cluster.config import GatewayConfig
-from cluster.errors import DeadlineExceeded
-from cluster.request import FinishReason, Request, Usage
+from cluster.errors import DeadlineExceeded, Refused
+from cluster.ids import RequestId
+from cluster.request import FinishReason, Request, Sampling, Usage
 from cluster.retrieval.records import Citation, ScoredChunk
 from cluster.telemetry.metrics import Metrics
 from cluster.text.prompt import Prompt
-from cluster.wire.answers import Delta, Finished, Started, StreamEvent
+from cluster.wire.answers import ChoiceFinished, Delta, Finished, Started, StreamEvent
 
 # A worker that is full says so at once. For so long the answer is not said to have started, so that
 # the refusal can be the status of the call instead of an event in its stream.
@@ -39,29 +40,40 @@ class Means:
 
 
 class Answer:
-    """One validated call on its way."""
+    """One validated call on its way to its `n` answers."""
 
     def __init__(self, ask: Ask, means: Means, stopwatch: Stopwatch) -> None:
         self._ask = ask
         self._means = means
         self._stopwatch = stopwatch
         self._deadline_s = stopwatch.began_s + ask.call.timeout_s
-        # A stop string is met here, and ends the worker without a last word of its own.
-        self._ended = Ended(FinishReason.STOP)
+        self._has_tokens = False
 
     async def events(self) -> AsyncGenerator[StreamEvent, None]:
-        """Started, Deltas, Finished. Closing the generator cancels the worker at once."""
+        """Started, Deltas, Finished. Closing the generator cancels the workers at once."""
+        await self._check_grammar()
         chunks = await self._retrieve()
         # Tokenising a long text takes a while, and needs no event loop.
         prompt = await asyncio.to_thread(self._build_prompt, chunks)
-        generation = Generation(self._request(prompt), self._means.peers, self._means.metrics)
-        async with aclosing(Ahead(generation.events())) as source:
+        drafts = self._drafts(prompt)
+        async with aclosing(Gathering([self._until_deadline(d) for d in drafts])) as source:
             await source.arrives_within(_ACCEPTED_S)
             yield self._started(prompt)
-            async with aclosing(self._deltas(source)) as deltas:
-                async for delta in deltas:
-                    yield delta
-        yield self._finished(generation.request)
+            async with aclosing(_written(drafts, source)) as events:
+                async for event in events:
+                    yield event
+        yield self._finished(prompt, drafts)
+
+    async def _check_grammar(self) -> None:
+        """Compiling takes milliseconds, and a second the first time: beside the event loop."""
+        grammar = self._ask.call.sampling.grammar
+        if grammar is None:
+            return
+        try:
+            await asyncio.to_thread(self._means.model.grammars.walk, grammar)
+        except Refused as error:
+            error.field = self._ask.grammar_field or error.field
+            raise
 
     async def _retrieve(self) -> tuple[ScoredChunk, ...]:
         options = self._ask.call.retrieval
@@ -90,22 +102,31 @@ class Answer:
         default = min(self._means.config.default_max_tokens, self._means.model.context_tokens // 4)
         return self._ask.max_tokens or default
 
-    def _request(self, prompt: Prompt) -> Request:
-        max_tokens = max_tokens_for(
-            self._ask,
-            prompt.num_tokens,
-            self._means.model.context_tokens,
-            self._means.config.default_max_tokens,
+    def _drafts(self, prompt: Prompt) -> tuple[Draft, ...]:
+        call, means = self._ask.call, self._means
+        sampling = self._sampling(prompt)
+        requests = (
+            Request(
+                id=_name(self._ask.request_id, choice),
+                segments=prompt.segments,
+                sampling=replace(sampling, choice=choice),
+                deadline_s=self._deadline_s,
+            )
+            for choice in range(call.n)
         )
-        sampling = self._ask.call.sampling
+        return tuple(
+            Draft(Generation(request, means.peers, means.metrics), call, means.model.tokenizer)
+            for request in requests
+        )
+
+    def _sampling(self, prompt: Prompt) -> Sampling:
+        call, model = self._ask.call, self._means.model
+        default = self._means.config.default_max_tokens
+        max_tokens = max_tokens_for(self._ask, prompt.num_tokens, model.context_tokens, default)
+        check_min_tokens(call.sampling.min_tokens, max_tokens)
         # A worker knows no text, so not even how the model ends its turn.
-        stop_ids = sampling.stop_ids | self._means.model.tokenizer.eos_ids
-        return Request(
-            id=self._ask.request_id,
-            segments=prompt.segments,
-            sampling=replace(sampling, max_tokens=max_tokens, stop_ids=stop_ids),
-            deadline_s=self._deadline_s,
-        )
+        ends = frozenset() if call.ignore_eos else model.tokenizer.eos_ids
+        return replace(call.sampling, max_tokens=max_tokens, stop_ids=call.sampling.stop_ids | ends)
 
     def _started(self, prompt: Prompt) -> Started:
         options = self._ask.call.retrieval
@@ -117,47 +138,48 @@ class Answer:
             retrieval_s=self._stopwatch.retrieval_s,
         )
 
-    async def _deltas(self, source: Ahead[Tokens | Ended]) -> AsyncGenerator[Delta, None]:
-        """Text until the worker ends, a stop string is met, or the deadline passes."""
-        call = self._ask.call
-        transcript = Transcript(self._means.model.tokenizer, call.stop, call.sampling.stop_ids)
-        async for event in self._until_deadline(source):
-            if isinstance(event, Ended):
-                self._ended = event
-                break
-            if text := transcript.push(event.ids):
-                yield Delta(text)
-            if transcript.is_stopped:
-                return
-        if text := transcript.flush():
-            yield Delta(text)
-        if transcript.is_stopped:
-            self._ended = replace(self._ended, finish_reason=FinishReason.STOP)
-
-    async def _until_deadline(
-        self, source: Ahead[Tokens | Ended]
-    ) -> AsyncGenerator[Tokens | Ended, None]:
-        """With tokens, a deadline that passes ends the answer; without, it is an error."""
-        num_tokens = 0
+    async def _until_deadline(self, draft: Draft) -> AsyncGenerator[Tokens | Ended, None]:
+        """With tokens, a deadline that passes ends the answer; without any, it is an error."""
         try:
-            async for event in source:
-                if isinstance(event, Tokens):
-                    num_tokens += len(event.ids)
-                    self._stopwatch.generated(event)
-                elif event.finish_reason is FinishReason.DEADLINE and not num_tokens:
-                    raise _deadline_exceeded()
-                yield event
+            async with aclosing(draft.generation.events()) as events:
+                async for event in events:
+                    if isinstance(event, Tokens):
+                        self._has_tokens |= bool(event.ids)
+                        self._stopwatch.generated(event, draft.choice)
+                    elif event.finish_reason is FinishReason.DEADLINE and not self._has_tokens:
+                        raise _deadline_exceeded()
+                    yield event
         except DeadlineExceeded:
-            if not num_tokens:
+            if not self._has_tokens:
                 raise
             yield Ended(FinishReason.DEADLINE)
 
-    def _finished(self, request: Request) -> Finished:
+    def _finished(self, prompt: Prompt, drafts: Sequence[Draft]) -> Finished:
+        num_tokens = sum(len(draft.generation.request.output_ids) for draft in drafts)
         return Finished(
-            finish_reason=self._ended.finish_reason,
-            usage=Usage(request.num_prompt_tokens, len(request.output_ids)),
+            finish_reason=drafts[0].finish_reason or FinishReason.STOP,
+            usage=Usage(prompt.num_tokens, num_tokens),
             timings=self._stopwatch.timings(),
         )
+
+
+async def _written(
+    drafts: Sequence[Draft], source: Gathering
+) -> AsyncGenerator[Delta | ChoiceFinished, None]:
+    """Text until every worker ends, or its draft meets a stop string."""
+    async for choice, event in source:
+        draft = drafts[choice]
+        if (delta := draft.take(event)) is not None:
+            yield delta
+        if draft.finish_reason is not None:
+            await source.drop(choice)
+            if len(drafts) > 1:
+                yield ChoiceFinished(choice, draft.finish_reason)
+
+
+def _name(request_id: RequestId, choice: int) -> RequestId:
+    """A worker tells requests apart by their names."""
+    return RequestId(f"{request_id}.{choice}") if choice else request_id
 
 
 def _deadline_exceeded() -> DeadlineExceeded:

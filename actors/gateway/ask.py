@@ -13,9 +13,11 @@ class Ask:
     """A call with a name.
 
     `max_tokens` None: the call gave none, and gets the default or what is left of the context;
-    `call.sampling.max_tokens` says nothing then.
+    `call.sampling.max_tokens` says nothing then. `grammar_field` is how the caller spells the
+    place of the grammar, when not by its kind.
     """
 
     request_id: RequestId
     call: ChatCall
     max_tokens: int | None
+    grammar_field: str = ""

@@ -17,17 +17,10 @@ Real = Annotated[float, Field(strict=True)]
 
 # Parameters of OpenAI's API that change the answer, and the values of them that ask for nothing.
 _NOT_OFFERED: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "logit_bias": ({},),
     "modalities": (["text"],),
     "audio": (),
     "prediction": (),
@@ -79,6 +72,20 @@ class RetrievalBody(StrictBody):
     citations: bool = Field(True, description="Whether the answer lists its passages.")
 
 
+class JsonSchemaBody(StrictBody):
+    name: Text = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="For the caller's eyes.")
+    json_schema: dict[str, Any] = Field(alias="schema", description="The answer matches it.")
+    description: Text | None = None
+    strict: bool | None = Field(None, description="The schema is held in any case.")
+
+
+class ResponseFormatBody(StrictBody):
+    """What the text of the answer is."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaBody | None = None
+
+
 class ChatCompletionBody(OpenBody):
     """POST /v1/chat/completions."""
 
@@ -89,17 +96,49 @@ class ChatCompletionBody(OpenBody):
     )
     top_p: Real | None = Field(None, description="Nucleus mass kept, above 0, at most 1.")
     top_k: Whole | None = Field(None, description="Most likely tokens kept; absent keeps all.")
+    min_p: Real | None = Field(
+        None,
+        description="Tokens at least so likely, as a share of the likeliest, are kept: 0 to 1.",
+    )
+    presence_penalty: Real | None = Field(
+        None, description="Taken off the logits of tokens generated before: -2 to 2."
+    )
+    frequency_penalty: Real | None = Field(
+        None, description="Taken off each time a token was generated before: -2 to 2."
+    )
+    repetition_penalty: Real | None = Field(
+        None, description="Divides the logits of tokens of prompt and answer: above 0, 1 is none."
+    )
+    logit_bias: dict[int, Real] | None = Field(
+        None, description="Added to the logits of token ids: -100 to 100, at most 1024 of them."
+    )
     seed: Whole | None = Field(None, description="0 to 2^63 - 1; absent draws one.")
+    n: Whole | None = Field(None, description="How many answers are drawn: 1 to 16.")
+    logprobs: bool | None = Field(
+        None, description="How likely each token was, under the model before all rules."
+    )
+    top_logprobs: Whole | None = Field(
+        None, description="So many likeliest tokens in the place of each: 0 to 20, with logprobs."
+    )
     max_tokens: Whole | None = Field(
         None, description="Absent is the server's default, or what is left of the context."
     )
     max_completion_tokens: Whole | None = Field(None, description="The same as max_tokens.")
+    min_tokens: Whole | None = Field(None, description="No stop id ends the answer before so many.")
     stop: list[Text] | None = Field(
         None, description="A string or up to 16: the answer ends before the first of them."
     )
-    stop_ids: list[Whole] = Field(
-        default_factory=list, description="Token ids that end the answer."
+    stop_token_ids: list[Whole] = Field(
+        default_factory=list, description="Token ids that end the answer, up to 64."
     )
+    stop_ids: list[Whole] = Field(default_factory=list, description="More of stop_token_ids.")
+    ignore_eos: bool | None = Field(
+        None, description="The model's own end of a turn does not end the answer."
+    )
+    response_format: ResponseFormatBody | None = Field(
+        None, description="JSON, or JSON that matches a schema; without it, any text."
+    )
+    regex: Text | None = Field(None, description="The whole answer matches this expression.")
     stream: bool | None = Field(None, description="Server-sent events instead of one object.")
     stream_options: StreamOptionsBody | None = Field(None, description="Only with stream.")
     retrieval: RetrievalBody | None = Field(
@@ -173,5 +212,8 @@ def _first_fault(error: ValidationError) -> InvalidArgument:
     fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
     field = ""
     for part in fault["loc"]:
+        # Of a key that is none: the key itself was said before.
+        if part == "[key]":
+            continue
         field += f"[{part}]" if isinstance(part, int) else f".{part}" if field else part
     return InvalidArgument(f"{field}: {fault['msg']}", field=field, limit=fault["msg"])

@@ -19,10 +19,11 @@ from cluster.errors import (
     Starting,
     Unavailable,
 )
-from cluster.request import FinishReason, Request, TokenIds
+from cluster.request import FinishReason, Request, TokenIds, TokenLogprobs
 from cluster.telemetry import catalogue
 from cluster.telemetry.metrics import Metrics
 from cluster.wire.generation import finish_reason_from_pb
+from cluster.wire.sampling import logprobs_from_pb
 from cluster.wire.status import from_detail
 from protos.thoth.v1 import worker_pb2
 
@@ -39,10 +40,20 @@ class FirstToken:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """More ids, as many as the worker sent together; `first` comes with a worker's first ones."""
+    """More ids, as many as the worker sent together; `first` comes with a worker's first ones.
+
+    `logprobs` are as many as `ids` when they were asked for, else none.
+    """
 
     ids: TokenIds
     first: FirstToken | None = None
+    logprobs: tuple[TokenLogprobs, ...] = ()
+
+    def joined(self, later: Tokens) -> Tokens:
+        """Both, as if they had come together."""
+        return Tokens(
+            self.ids + later.ids, self.first or later.first, self.logprobs + later.logprobs
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +146,7 @@ class Generation:
 def _tokens(tokens: worker_pb2.TokensGenerated) -> Tokens:
     first = tokens.first
     times = FirstToken(first.queue_s, first.prefill_s) if tokens.HasField("first") else None
-    return Tokens(tuple(tokens.token_ids), times)
+    return Tokens(tuple(tokens.token_ids), times, tuple(map(logprobs_from_pb, tokens.logprobs)))
 
 
 def _ended(finished: worker_pb2.GenerateFinished, placement: Placement) -> Ended:

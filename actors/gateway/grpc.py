@@ -14,10 +14,12 @@ from actors.gateway.body import Gateway
 from actors.gateway.services import add_services
 from cluster.errors import InvalidArgument
 from cluster.request import RetrievalOptions, Sampling
-from cluster.wire.answers import Delta, Finished, Started, StreamEvent
+from cluster.wire.answers import Choice, ChoiceFinished, Delta, Finished, Started, StreamEvent
 from cluster.wire.chat import chat_call_from_pb
+from cluster.wire.choices import Choices
 from cluster.wire.documents import chunk_to_pb, citation_to_pb
 from cluster.wire.generation import finish_reason_to_pb, timings_to_pb, usage_to_pb
+from cluster.wire.logprobs import logprob_to_pb
 from cluster.wire.serving import CallContext, GrpcServer, streaming, unary
 from protos.thoth.v1 import documents_pb2 as pb
 from protos.thoth.v1 import gateway_pb2, types_pb2
@@ -57,10 +59,13 @@ class GatewayServicer:
     @unary(gateway_pb2.ChatResponse)
     async def Chat(self, request: bytes, context: CallContext) -> gateway_pb2.ChatResponse:
         ask = self._ask(self.read(request, gateway_pb2.ChatRequest, context).call)
-        response = gateway_pb2.ChatResponse()
+        response, choices = gateway_pb2.ChatResponse(), Choices()
         async with aclosing(self.gateway.chat(ask)) as events:
             async for event in events:
+                choices.add(event)
                 _add(response, event)
+        response.choices.extend(map(_choice_to_pb, choices.whole()))
+        response.text = response.choices[0].text
         return response
 
     @streaming(_error_event)
@@ -141,8 +146,16 @@ def _to_pb(event: StreamEvent) -> gateway_pb2.StreamChatResponse:
                 retrieval_s=event.retrieval_s,
             )
             return gateway_pb2.StreamChatResponse(started=started)
-        case Delta(text):
-            return gateway_pb2.StreamChatResponse(delta=gateway_pb2.ChatDelta(text=text))
+        case Delta():
+            delta = gateway_pb2.ChatDelta(
+                text=event.text, choice=event.choice, logprobs=map(logprob_to_pb, event.logprobs)
+            )
+            return gateway_pb2.StreamChatResponse(delta=delta)
+        case ChoiceFinished():
+            ended = gateway_pb2.ChoiceFinished(
+                choice=event.choice, finish_reason=finish_reason_to_pb(event.finish_reason)
+            )
+            return gateway_pb2.StreamChatResponse(choice_finished=ended)
         case Finished():
             finished = gateway_pb2.ChatFinished(
                 finish_reason=finish_reason_to_pb(event.finish_reason),
@@ -152,15 +165,22 @@ def _to_pb(event: StreamEvent) -> gateway_pb2.StreamChatResponse:
             return gateway_pb2.StreamChatResponse(finished=finished)
 
 
+def _choice_to_pb(choice: Choice) -> gateway_pb2.Choice:
+    return gateway_pb2.Choice(
+        index=choice.index,
+        text=choice.text,
+        finish_reason=finish_reason_to_pb(choice.finish_reason),
+        logprobs=map(logprob_to_pb, choice.logprobs),
+    )
+
+
 def _add(response: gateway_pb2.ChatResponse, event: StreamEvent) -> None:
-    """The same events, gathered in one message."""
+    """What events say of the whole call, gathered in one message."""
     message = _to_pb(event)
     match event:
         case Started():
             response.request_id, response.model = event.request_id, event.model
             response.citations.extend(message.started.citations)
-        case Delta(text):
-            response.text += text
         case Finished():
             response.finish_reason = message.finished.finish_reason
             response.usage.CopyFrom(message.finished.usage)

@@ -13,11 +13,13 @@ from actors.gateway.ahead import Ahead
 from actors.gateway.bodies import ChatCompletionBody, RetrieveBody, parse
 from actors.gateway.body import Gateway
 from actors.gateway.http_schema import takes
-from actors.gateway.openai import Completion, Json, ask_of, chunk_to_json, error_to_json
+from actors.gateway.openai import Completion, Json, chunk_to_json, error_to_json
+from actors.gateway.openai_calls import ask_of
 from actors.gateway.streams import DONE, EventStream, frame, read_body, while_connected
 from cluster.errors import InvariantBroken, ThothError
 from cluster.request import RetrievalOptions
-from cluster.wire.answers import Delta, Finished, Started, StreamEvent
+from cluster.wire.answers import ChoiceFinished, Delta, Finished, Started, StreamEvent
+from cluster.wire.choices import Choices
 
 Events = AsyncGenerator[StreamEvent, None]
 
@@ -74,13 +76,11 @@ async def _complete(gateway: Gateway, body: ChatCompletionBody, request: Request
 
 async def _whole(events: Events, body: ChatCompletionBody) -> Json:
     async with aclosing(events):
-        completion, texts = await _begin(events, body), list[str]()
+        completion, choices = await _begin(events, body), Choices()
         async for event in events:
-            match event:
-                case Delta(text):
-                    texts.append(text)
-                case Finished():
-                    return completion.whole("".join(texts), event)
+            choices.add(event)
+            if isinstance(event, Finished):
+                return completion.whole(choices.whole(), event)
     raise InvariantBroken("an answer ended without its last event")
 
 
@@ -88,18 +88,32 @@ async def _frames(events: Events, body: ChatCompletionBody) -> AsyncGenerator[by
     """All frames of a stream. Errors before the first are raised, later ones are the last event."""
     async with aclosing(events):
         completion = await _begin(events, body)
-        yield frame(completion.first_chunk())
+        yield b"".join(map(frame, completion.first_chunks()))
         try:
-            async for event in events:
-                match event:
-                    case Delta():
-                        yield frame(completion.text_chunk(event))
-                    case Finished():
-                        for chunk in completion.last_chunks(event):
-                            yield frame(chunk)
+            async with aclosing(_chunks(events, completion)) as chunks:
+                async for chunk in chunks:
+                    yield frame(chunk)
         except ThothError as error:
             yield frame(error_to_json(error))
         yield DONE
+
+
+async def _chunks(events: Events, completion: Completion) -> AsyncGenerator[Json, None]:
+    """The end of the last choice waits for the last event, to carry what that one knows."""
+    num_open, last = completion.num_choices, None
+    async for event in events:
+        match event:
+            case Delta():
+                yield completion.text_chunk(event)
+            case ChoiceFinished():
+                num_open, last = num_open - 1, event
+                if num_open:
+                    yield completion.end_chunk(event)
+            case Finished():
+                for chunk in completion.last_chunks(
+                    last or ChoiceFinished(0, event.finish_reason), event
+                ):
+                    yield chunk
 
 
 async def _begin(events: Events, body: ChatCompletionBody) -> Completion:
@@ -112,4 +126,6 @@ async def _begin(events: Events, body: ChatCompletionBody) -> Completion:
         created=int(time.time()),
         is_retrieval=body.retrieval is not None,
         include_usage=options is not None and options.include_usage,
+        num_choices=body.n or 1,
+        has_logprobs=bool(body.logprobs),
     )

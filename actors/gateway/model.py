@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.config import ThothConfig
+from cluster.text.grammar import Grammars
 from cluster.text.prompt import PromptBuilder
 from cluster.text.template import ChatTemplate
 from cluster.text.tokenizer import Tokenizer
@@ -18,6 +19,7 @@ class ServedModel:
     context_tokens: int
     tokenizer: Tokenizer
     prompts: PromptBuilder
+    grammars: Grammars
 
 
 def load_served_model(config: ThothConfig) -> ServedModel:
@@ -40,4 +42,5 @@ def load_served_model(config: ThothConfig) -> ServedModel:
         prompts=PromptBuilder(
             tokenizer, ChatTemplate.from_folder(folder.path), config.gateway.system_prompt
         ),
+        grammars=Grammars(tokenizer, tokenizer.vocab_size),
     )

@@ -20,23 +20,23 @@ class Stopwatch:
         self.retrieval_s = 0.0
         self._time_to_first_token_s = 0.0
         self._first = FirstToken(queue_s=0.0, prefill_s=0.0)
-        self._last_token_at_s: float | None = None
+        self._last_token_at_s: dict[int, float] = {}
 
     def retrieved(self) -> None:
         self.retrieval_s = self._clock.now_s() - self.began_s
 
-    def generated(self, tokens: Tokens) -> None:
-        """Tokens that arrive together came evenly since the last ones."""
+    def generated(self, tokens: Tokens, choice: int = 0) -> None:
+        """Tokens that arrive together came evenly since the last ones of their choice."""
         now_s = self._clock.now_s()
-        if self._last_token_at_s is None:
+        if not self._last_token_at_s:
             self._first = tokens.first or self._first
             self._time_to_first_token_s = now_s - self.began_s
             self._time_to_first_token.observe(self._time_to_first_token_s)
-        elif tokens.ids:
-            gap_s = (now_s - self._last_token_at_s) / len(tokens.ids)
+        elif tokens.ids and choice in self._last_token_at_s:
+            gap_s = (now_s - self._last_token_at_s[choice]) / len(tokens.ids)
             for _ in tokens.ids:
                 self._between_tokens.observe(gap_s)
-        self._last_token_at_s = now_s
+        self._last_token_at_s[choice] = now_s
 
     def timings(self) -> Timings:
         """All parts; queue and prefill are those of the worker that gave the first token."""

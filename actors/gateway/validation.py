@@ -17,7 +17,6 @@ MAX_CHARS_PER_TOKEN = 64
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256
 MAX_STOP_IDS = 64
-MAX_SEED = 2**63 - 1
 # Of a long message, its head is searched for.
 QUERY_HEAD_CHARS = 4096
 
@@ -29,6 +28,12 @@ def check_ask(ask: Ask, limits: GatewayConfig, model: ServedModel) -> None:
     check_messages(call.messages, model.context_tokens)
     check_sampling(call.sampling, model.tokenizer.vocab_size)
     check_stop(call.stop)
+    if call.ignore_eos and call.sampling.grammar is not None:
+        raise InvalidArgument(
+            "ignore_eos and a grammar exclude each other: a text that matches has to end",
+            field="ignore_eos",
+            limit="false, with a grammar",
+        )
     if ask.max_tokens is not None and not 1 <= ask.max_tokens <= model.context_tokens:
         raise _out_of_range(
             "max_tokens", ask.max_tokens, f"1 to {model.context_tokens}, the context"
@@ -76,20 +81,13 @@ def check_messages(messages: Sequence[Message], context_tokens: int) -> None:
 
 
 def check_sampling(sampling: Sampling, vocab_size: int) -> None:
-    # Written so that a NaN is out of every range.
-    if not 0.0 <= sampling.temperature <= 2.0:
-        raise _out_of_range("temperature", sampling.temperature, "0 to 2")
-    if not 0.0 < sampling.top_p <= 1.0:
-        raise _out_of_range("top_p", sampling.top_p, "above 0, at most 1")
-    if sampling.top_k is not None and not 1 <= sampling.top_k < 2**31:
-        raise _out_of_range("top_k", sampling.top_k, "at least 1")
-    if not 0 <= sampling.seed <= MAX_SEED:
-        raise _out_of_range("seed", sampling.seed, f"0 to {MAX_SEED}")
+    """What its own ranges do not say: it depends on the vocabulary, or is a limit of this door."""
     if len(sampling.stop_ids) > MAX_STOP_IDS:
         raise _out_of_range("stop_ids", len(sampling.stop_ids), f"at most {MAX_STOP_IDS} ids")
-    for token_id in sampling.stop_ids:
-        if not 0 <= token_id < vocab_size:
-            raise _out_of_range("stop_ids", token_id, f"0 to {vocab_size - 1}, the vocabulary")
+    for field, ids in (("stop_ids", sampling.stop_ids), ("logit_bias", sampling.logit_bias)):
+        for token_id in ids:
+            if not 0 <= token_id < vocab_size:
+                raise _out_of_range(field, token_id, f"0 to {vocab_size - 1}, the vocabulary")
 
 
 def check_stop(stop: Sequence[str]) -> None:
@@ -149,6 +147,11 @@ def max_tokens_for(ask: Ask, prompt_tokens: int, context_tokens: int, default: i
             limit=f"prompt and answer within {context_tokens} tokens",
         )
     return ask.max_tokens
+
+
+def check_min_tokens(min_tokens: int, max_tokens: int) -> None:
+    if min_tokens > max_tokens:
+        raise _out_of_range("min_tokens", min_tokens, f"0 to {max_tokens}, max_tokens")
 
 
 def _out_of_range(field: str, value: float, limit: str) -> InvalidArgument:

@@ -19,6 +19,8 @@ from cluster.retrieval.records import Citation, Collection, Document, ScoredChun
 from cluster.wire.answers import (
     Answer,
     AskOptions,
+    Choice,
+    ChoiceFinished,
     Delta,
     DocumentPage,
     Finished,
@@ -26,6 +28,7 @@ from cluster.wire.answers import (
     ServedModel,
     Started,
     StreamEvent,
+    TokenLogprob,
     Upserted,
 )
 
@@ -37,6 +40,8 @@ __all__ = [
     "AsyncClient",
     "AsyncStream",
     "ChatRole",
+    "Choice",
+    "ChoiceFinished",
     "Citation",
     "Client",
     "ClusterProcess",
@@ -57,6 +62,7 @@ __all__ = [
     "StreamEvent",
     "ThothError",
     "Timings",
+    "TokenLogprob",
     "UpsertResult",
     "Upserted",
     "Usage",

@@ -15,12 +15,12 @@ from cluster.retrieval.records import Document, UpsertResult
 from cluster.wire.answers import (
     Answer,
     AskOptions,
-    Delta,
     Finished,
     Started,
     StreamEvent,
     Upserted,
 )
+from cluster.wire.choices import Choices
 from cluster.wire.public import EncodedDocument, encode_document, upsert_documents
 from cluster.wire.requests import Call
 from cluster.wire.serving import MAX_MESSAGE_BYTES
@@ -139,7 +139,7 @@ class StreamReader:
     def __init__(self) -> None:
         self.started: Started | None = None
         self.finished: Finished | None = None
-        self._pieces: list[str] = []
+        self._choices = Choices()
 
     def read(self, event: StreamEvent | ThothError) -> StreamEvent:
         """Raises what the server sent as an error."""
@@ -148,27 +148,29 @@ class StreamReader:
                 raise event
             case Started():
                 self.started = event
-            case Delta():
-                self._pieces.append(event.text)
             case Finished():
                 self.finished = event
+        self._choices.add(event)
         return event
 
     def ended(self) -> Lost:
         """What it means that no more events come before the last one has."""
-        said = f"after {len(self._pieces)} pieces" if self._pieces else "before the answer"
+        num_pieces = self._choices.num_pieces
+        said = f"after {num_pieces} pieces" if num_pieces else "before the answer"
         return Lost(f"the stream ended {said}, without its last event")
 
     def answer(self) -> Answer:
         """Everything that was read, as one answer."""
         if self.started is None or self.finished is None:
             raise Refused("the stream was not read to its end: there is no whole answer")
+        choices = self._choices.whole()
         return Answer(
-            text="".join(self._pieces),
+            text=choices[0].text,
             citations=self.started.citations,
             finish_reason=self.finished.finish_reason,
             usage=self.finished.usage,
             timings=self.finished.timings,
             request_id=self.started.request_id,
             model=self.started.model,
+            choices=choices,
         )

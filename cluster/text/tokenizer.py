@@ -17,6 +17,7 @@ import tokenizers
 
 from cluster.errors import InvalidArgument, Unsupported
 from cluster.request import TokenIds
+from cluster.text.token_bytes import TokenBytes
 
 FIELD = "model.source"
 
@@ -36,6 +37,7 @@ class Tokenizer:
         added = self._plain.get_added_tokens_decoder()
         self.special_ids = frozenset(id_ for id_, token in added.items() if token.special)
         self.special_texts = tuple(added[id_].content for id_ in sorted(self.special_ids))
+        self._bytes = TokenBytes(self._plain)
         self._refuse_leaks()
         self._byte_ids = frozenset(
             id_
@@ -87,6 +89,11 @@ class Tokenizer:
     def with_text(self, ids: Sequence[int]) -> list[int]:
         """Without special tokens, and without ids that a padded model has and the tokenizer not."""
         return [id_ for id_ in ids if id_ < self.vocab_size and id_ not in self.special_ids]
+
+    def bytes_of(self, id_: int) -> bytes:
+        """What one token stands for; a character may be spread over several. Of a special token,
+        its name."""
+        return self._bytes.of(id_)
 
     def is_byte(self, id_: int) -> bool:
         """Whether the token stands for one raw byte, to be joined with its neighbours."""

@@ -1,4 +1,4 @@
-"""The public chat call as the gateway reads it; `public` is how the client writes it."""
+"""The public chat call as the gateway reads it; `asking` is how the client writes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cluster.errors import InvalidArgument
 from cluster.request import ChatCall, ChatRole, Message, RetrievalOptions, Sampling
-from cluster.wire.generation import sampling_from_pb
+from cluster.wire.sampling import sampling_from_pb
 from protos.thoth.v1 import gateway_pb2
 
 _ROLES = frozenset(map(str, ChatRole))
@@ -16,9 +16,9 @@ _ROLES_SAID = ", ".join(ChatRole)
 def chat_call_from_pb(
     message: gateway_pb2.ChatCall, defaults: Sampling, default_timeout_s: float
 ) -> ChatCall:
-    """Reads shapes only; ranges and existence are the gateway's to check.
+    """Existence, and what depends on the model, are the gateway's to check.
 
-    Raises InvalidArgument for a role that is none.
+    Raises InvalidArgument for a role that is none, and for a value out of its range.
     """
     return ChatCall(
         model=message.model,
@@ -27,6 +27,8 @@ def chat_call_from_pb(
         stop=tuple(message.sampling.stop),
         retrieval=retrieval_from_pb(message.retrieval) if message.HasField("retrieval") else None,
         timeout_s=message.timeout_s if message.HasField("timeout_s") else default_timeout_s,
+        n=message.sampling.n if message.sampling.HasField("n") else 1,
+        ignore_eos=message.sampling.ignore_eos,
     )
 
 

@@ -1,9 +1,10 @@
-"""Sampling, usage, timings and the worker's messages on the wire."""
+"""Usage, timings and the worker's messages on the wire."""
 
 from __future__ import annotations
 
 from cluster.ids import RequestId
 from cluster.request import FinishReason, Request, Sampling, Timings, Usage, WorkerLoad
+from cluster.wire.sampling import sampling_from_pb, sampling_to_pb
 from protos.thoth.v1 import types_pb2, worker_pb2
 
 _REASONS: dict[FinishReason, types_pb2.FinishReason.ValueType] = {
@@ -21,31 +22,6 @@ def finish_reason_to_pb(reason: FinishReason) -> types_pb2.FinishReason.ValueTyp
 
 def finish_reason_from_pb(value: types_pb2.FinishReason.ValueType) -> FinishReason:
     return _REASONS_BACK[value]
-
-
-def sampling_to_pb(sampling: Sampling) -> types_pb2.SamplingParams:
-    return types_pb2.SamplingParams(
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        seed=sampling.seed,
-        max_tokens=sampling.max_tokens,
-        stop_ids=sorted(sampling.stop_ids),
-    )
-
-
-def sampling_from_pb(message: types_pb2.SamplingParams, defaults: Sampling) -> Sampling:
-    """Absent fields take their value from `defaults`; ranges are the caller's to check."""
-    return Sampling(
-        temperature=message.temperature
-        if message.HasField("temperature")
-        else defaults.temperature,
-        top_p=message.top_p if message.HasField("top_p") else defaults.top_p,
-        top_k=message.top_k if message.HasField("top_k") else defaults.top_k,
-        seed=message.seed if message.HasField("seed") else defaults.seed,
-        max_tokens=message.max_tokens if message.HasField("max_tokens") else defaults.max_tokens,
-        stop_ids=frozenset(message.stop_ids) | defaults.stop_ids,
-    )
 
 
 def request_to_pb(request: Request, timeout_s: float) -> worker_pb2.GenerateRequest:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.errors import InvalidArgument, ThothError
+from cluster.errors import ThothError
 from cluster.request import Message
 from cluster.retrieval.records import Collection, Document
 from cluster.wire.answers import (
     Answer,
     AskOptions,
+    Choice,
+    ChoiceFinished,
     Delta,
     DocumentPage,
     Finished,
@@ -24,6 +26,7 @@ from cluster.wire.answers import (
     StreamEvent,
     Upserted,
 )
+from cluster.wire.asking import chat_call_to_pb
 from cluster.wire.documents import (
     chunk_from_pb,
     citation_from_pb,
@@ -32,13 +35,13 @@ from cluster.wire.documents import (
     upsert_result_from_pb,
 )
 from cluster.wire.generation import finish_reason_from_pb, timings_from_pb, usage_from_pb
+from cluster.wire.logprobs import logprob_from_pb
 from cluster.wire.requests import Call, extend, make_call, put, put_pairs
 from cluster.wire.status import from_detail
-from protos.thoth.v1 import documents_pb2, gateway_pb2, types_pb2
+from protos.thoth.v1 import documents_pb2, gateway_pb2
 
 _GATEWAY = "/thoth.v1.GatewayService/"
 _DOCUMENTS = "/thoth.v1.DocumentsService/"
-_RETRIEVAL_OPTIONS = ("top_k", "filters", "max_context_tokens", "query", "citations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class EncodedDocument:
 
 
 def chat(messages: Sequence[Message], options: AskOptions, timeout_s: float) -> Call[Answer]:
-    request = gateway_pb2.ChatRequest(call=_chat_call(messages, options, timeout_s))
+    request = gateway_pb2.ChatRequest(call=chat_call_to_pb(messages, options, timeout_s))
     return make_call(f"{_GATEWAY}Chat", request, gateway_pb2.ChatResponse, _answer)
 
 
@@ -58,7 +61,7 @@ def stream_chat(
     messages: Sequence[Message], options: AskOptions, timeout_s: float
 ) -> Call[StreamEvent | ThothError]:
     """An error in the stream is an event here: it is for the reader of the stream to raise."""
-    request = gateway_pb2.StreamChatRequest(call=_chat_call(messages, options, timeout_s))
+    request = gateway_pb2.StreamChatRequest(call=chat_call_to_pb(messages, options, timeout_s))
     return make_call(f"{_GATEWAY}StreamChat", request, gateway_pb2.StreamChatResponse, _event)
 
 
@@ -192,43 +195,6 @@ def delete_documents(collection: str, ids: Sequence[str]) -> Call[int]:
     )
 
 
-def _chat_call(
-    messages: Sequence[Message], options: AskOptions, timeout_s: float
-) -> gateway_pb2.ChatCall:
-    call = gateway_pb2.ChatCall(timeout_s=timeout_s)
-    put(call, "model", options.get("model"))
-    for i, message in enumerate(messages):
-        turn = call.messages.add(role=message.role)
-        put(turn, "content", message.content, f"messages[{i}].content")
-    _put_sampling(call.sampling, options)
-    _put_retrieval(call, options)
-    return call
-
-
-def _put_sampling(sampling: types_pb2.SamplingParams, options: AskOptions) -> None:
-    put(sampling, "temperature", options.get("temperature"))
-    put(sampling, "top_p", options.get("top_p"))
-    put(sampling, "top_k", options.get("top_k_tokens"), "top_k_tokens")
-    put(sampling, "seed", options.get("seed"))
-    put(sampling, "max_tokens", options.get("max_tokens"))
-    extend(sampling, "stop", options.get("stop", ()))
-
-
-def _put_retrieval(call: gateway_pb2.ChatCall, options: AskOptions) -> None:
-    if not options.get("collections"):
-        for name in _RETRIEVAL_OPTIONS:
-            if name in options:
-                raise InvalidArgument(f"{name} says nothing without collections", field=name)
-        return
-    retrieval = call.retrieval
-    extend(retrieval, "collections", options["collections"])
-    put(retrieval, "top_k", options.get("top_k"))
-    put(retrieval, "max_context_tokens", options.get("max_context_tokens"))
-    put(retrieval, "query", options.get("query"))
-    put(retrieval, "citations", options.get("citations"))
-    put_pairs(retrieval.filters, options.get("filters", {}), "filters")
-
-
 def _answer(message: gateway_pb2.ChatResponse) -> Answer:
     return Answer(
         text=message.text,
@@ -238,7 +204,22 @@ def _answer(message: gateway_pb2.ChatResponse) -> Answer:
         timings=timings_from_pb(message.timings),
         request_id=message.request_id,
         model=message.model,
+        choices=tuple(map(_choice, message.choices)) or _only_choice(message),
     )
+
+
+def _choice(message: gateway_pb2.Choice) -> Choice:
+    return Choice(
+        index=message.index,
+        text=message.text,
+        finish_reason=finish_reason_from_pb(message.finish_reason),
+        logprobs=tuple(map(logprob_from_pb, message.logprobs)),
+    )
+
+
+def _only_choice(message: gateway_pb2.ChatResponse) -> tuple[Choice, ...]:
+    """An older server knows no choices."""
+    return (Choice(0, message.text, finish_reason_from_pb(message.finish_reason)),)
 
 
 def _event(message: gateway_pb2.StreamChatResponse) -> StreamEvent | ThothError:
@@ -256,8 +237,17 @@ def _event(message: gateway_pb2.StreamChatResponse) -> StreamEvent | ThothError:
                 usage_from_pb(message.finished.usage),
                 timings_from_pb(message.finished.timings),
             )
+        case "choice_finished":
+            return ChoiceFinished(
+                message.choice_finished.choice,
+                finish_reason_from_pb(message.choice_finished.finish_reason),
+            )
         case "error":
             return from_detail(message.error)
         case _:
             # A newer server's event is an empty piece of text to us.
-            return Delta(message.delta.text)
+            return Delta(
+                message.delta.text,
+                message.delta.choice,
+                tuple(map(logprob_from_pb, message.delta.logprobs)),
+            )

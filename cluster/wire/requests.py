@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message as ProtobufMessage
 
@@ -42,9 +42,9 @@ def put(message: ProtobufMessage, name: str, value: object, field: str = "") -> 
         raise _unfit(error, field or name, value) from None
 
 
-def extend(message: ProtobufMessage, name: str, values: Sequence[str]) -> None:
+def extend(message: ProtobufMessage, name: str, values: Sequence[str] | Sequence[int]) -> None:
     if isinstance(values, str):
-        raise InvalidArgument(f"{name} is a list of strings, not one string", field=name)
+        raise InvalidArgument(f"{name} is a list, not one string", field=name)
     for i, value in enumerate(values):
         try:
             getattr(message, name).append(value)
@@ -52,7 +52,7 @@ def extend(message: ProtobufMessage, name: str, values: Sequence[str]) -> None:
             raise _unfit(error, f"{name}[{i}]", value) from None
 
 
-def put_pairs(place: object, pairs: Mapping[str, str], field: str) -> None:
+def put_pairs(place: object, pairs: Mapping[Any, object], field: str) -> None:
     for key, value in pairs.items():
         try:
             place[key] = value  # type: ignore[index]
