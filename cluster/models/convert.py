@@ -1,4 +1,4 @@
-"""A GGUF, converted once into a Hugging Face folder of float32 safetensors.
+"""A GGUF, converted once into a Hugging Face folder of safetensors.
 
     <cache>/.<name>.draft-<random>/    written here, by one process at a time
     <cache>/<name>/                    renamed here, whole
@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,14 +23,21 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cluster.errors import InvalidArgument, NotFound
-from cluster.models.config import decoder_config
+from cluster.models.config import DecoderConfig, decoder_config
 from cluster.models.decoder import tensor_shapes
 from cluster.models.fields import FIELD
-from cluster.models.ggml_tokenizer import tokenizer_config_of, tokenizer_of
+from cluster.models.folder import INDEX, SINGLE
+from cluster.models.ggml_tokenizer import (
+    generation_config_of,
+    tokenizer_config_of,
+    tokenizer_of,
+)
 from cluster.models.gguf import GgufFile
 
 # Grows whenever the same GGUF would be written as other files.
-VERSION = 1
+VERSION = 2
+# Weights of one file.
+SHARD_BYTES = 2**31
 
 
 def file_sha256(path: Path) -> str:
@@ -83,18 +90,40 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def write_folder(gguf: GgufFile, folder: Path) -> None:
-    """Writes config.json, tokenizer.json, tokenizer_config.json, generation_config.json and
-    model.safetensors."""
+    """Writes config.json, tokenizer.json, tokenizer_config.json, generation_config.json and the
+    weights, of which one file at a time is in memory."""
     raw = gguf.config()
     config = decoder_config(raw)
     _check_shapes(gguf, tensor_shapes(config))
     _write_json(folder / "config.json", raw)
-    ids = {key: raw[key] for key in ("bos_token_id", "eos_token_id")}
-    _write_json(folder / "generation_config.json", ids)
+    _write_json(folder / "generation_config.json", generation_config_of(gguf.metadata))
     _write_json(folder / "tokenizer_config.json", tokenizer_config_of(gguf.metadata))
     tokenizer_of(gguf.metadata).save(str(folder / "tokenizer.json"))
-    tensors = {name: _finite(gguf.path, name, t) for name, t in gguf.tensors(config)}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    _write_weights(folder, _finite(gguf, config))
+
+
+def _write_weights(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """One file, or several and their index."""
+    files: dict[str, str] = {}
+    for number, shard in enumerate(_shards(tensors), 1):
+        file = f"model-{number:05d}.safetensors"
+        save_file(shard, folder / file, metadata={"format": "pt"})
+        files |= dict.fromkeys(shard, file)
+    names = sorted(set(files.values()))
+    if len(names) == 1:
+        (folder / names[0]).rename(folder / SINGLE)
+    else:
+        _write_json(folder / INDEX, {"metadata": {}, "weight_map": files})
+
+
+def _shards(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+    shard: dict[str, Tensor] = {}
+    for name, tensor in tensors:
+        if shard and sum(t.nbytes for t in shard.values()) + tensor.nbytes > SHARD_BYTES:
+            yield shard
+            shard = {}
+        shard[name] = tensor
+    yield shard
 
 
 def _check_shapes(gguf: GgufFile, expected: Mapping[str, tuple[int, ...]]) -> None:
@@ -109,12 +138,13 @@ def _check_shapes(gguf: GgufFile, expected: Mapping[str, tuple[int, ...]]) -> No
             )
 
 
-def _finite(path: Path, name: str, tensor: Tensor) -> Tensor:
-    if not torch.isfinite(tensor).all():
-        raise InvalidArgument(
-            f"{path}: {name} is not finite everywhere", field=FIELD, limit="finite weights"
-        )
-    return tensor.contiguous()
+def _finite(gguf: GgufFile, config: DecoderConfig) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in gguf.tensors(config):
+        if not torch.isfinite(tensor).all():
+            raise InvalidArgument(
+                f"{gguf.path}: {name} is not finite everywhere", field=FIELD, limit="finite weights"
+            )
+        yield name, tensor.contiguous()
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.exact import TOLERANCE, compare, our_logits
 from cluster.errors import InvalidArgument, Refused, Unsupported
 from cluster.models.catalogue import resolve_model
 from cluster.models.config import Family, decoder_config
 from cluster.models.fields import FIELD
 from cluster.models.folder import INDEX, load_decoder, read_json, weight_files
 from tests.models.families import ARCHITECTURES, family_config, reference_logits, write_family
+from tests.models.through_engine import TOLERANCE, compare, engine_logits
 
 IDS = torch.randint(0, 512, (150,), generator=torch.Generator().manual_seed(1))
 CUTS = (0, 40, 41, 97, 150)
@@ -36,11 +36,10 @@ def ours_and_theirs(folder: Path, step_tokens: int) -> tuple[float, float, int]:
     """Largest error of both against float64, and how many tokens are wrong without a tie."""
     ids = tuple(IDS.tolist())
     segments = tuple(ids[a:b] for a, b in pairwise(CUTS))
-    ours = our_logits(load_decoder(folder), segments, step_tokens)
+    ours = engine_logits(load_decoder(folder), segments, step_tokens)
     single = reference_logits(folder, IDS, torch.float32)
     double = reference_logits(folder, IDS, torch.float64)
-    our_error, their_error, _, num_wrong = compare(ours, single, double)
-    return our_error, their_error, num_wrong
+    return compare(ours, single, double)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +75,7 @@ def test_narrow_weights_are_computed_as_well_as_transformers_does(
 ) -> None:
     folder = write_family(tmp_path / "model", family)
     exact = reference_logits(folder, IDS, torch.float64)
-    ours = our_logits(load_decoder(folder, dtype=dtype), (tuple(IDS.tolist()),), 64)
+    ours = engine_logits(load_decoder(folder, dtype=dtype), (tuple(IDS.tolist()),), 64)
     theirs = reference_logits(folder, IDS, dtype)
     assert ours.dtype == torch.float32
     assert (ours - exact).abs().max() <= TOLERANCE * (theirs - exact).abs().max()
@@ -101,12 +100,12 @@ def test_what_a_family_adds_changes_the_logits(tmp_path: Path, family: str) -> N
     """So that the comparison above would see it forgotten."""
     folder = write_family(tmp_path / "model", family)
     model = load_decoder(folder)
-    whole = our_logits(model, (tuple(IDS.tolist()),), 200)
+    whole = engine_logits(model, (tuple(IDS.tolist()),), 200)
     for layer in model.weights.layers:
         for added in (layer.qkv_bias, layer.q_norm, layer.k_norm):
             if added is not None:
                 added.fill_(0.5)
-    assert (our_logits(model, (tuple(IDS.tolist()),), 200) - whole).abs().max() > 1e-2
+    assert (engine_logits(model, (tuple(IDS.tolist()),), 200) - whole).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize(
@@ -134,7 +133,7 @@ def test_a_model_with_a_window_is_served_up_to_where_the_window_shows(
     assert "at most 100 tokens: its attention has a window of 100 tokens" in caplog.text
     exact = reference_logits(folder, IDS, torch.float64)
     beyond = write_family(tmp_path / "beyond", family, **(changes | {"sliding_window": 2048}))
-    ours = our_logits(load_decoder(beyond), (tuple(IDS.tolist()),), 200)
+    ours = engine_logits(load_decoder(beyond), (tuple(IDS.tolist()),), 200)
     error = (ours - exact).abs().amax(dim=-1)
     assert error[:100].max() < 1e-4
     assert error[100:].max() > 1e-2
