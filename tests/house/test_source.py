@@ -117,7 +117,9 @@ def test_a_reader_of_the_environment_is_recognised() -> None:
 
 def test_every_library_that_is_imported_is_declared_and_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    optional = project["project"]["optional-dependencies"].values()
     declared = {_bare(each) for each in project["project"]["dependencies"]}
+    declared |= {_bare(each) for extra in optional for each in extra}
     development = {_bare(each) for each in project["dependency-groups"]["dev"]}
     pinned = {_bare(line) for line in constraints()}
     assert declared | development <= pinned
