@@ -12,6 +12,7 @@ from cluster.blocks.pool import BlockPool
 from cluster.clock import Clock
 from cluster.config import GpuWorkerConfig, ThothConfig
 from cluster.engine.engine import Engine, StepReport
+from cluster.engine.forward import EagerForward
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.engine.sampling import Sampler
 from cluster.models.catalogue import resolve_model
@@ -58,12 +59,14 @@ def build_engine(config: ThothConfig, clock: Clock) -> Built:
     )
     grammars = Grammars(Tokenizer.from_folder(folder.path), shape.vocab_size)
     engine = Engine(
-        model=model,
+        forward=EagerForward(
+            model,
+            KvCache(
+                KvShape(shape.num_layers, shape.num_kv_heads, shape.head_dim), worker.kv_blocks
+            ),
+        ),
         vocab_size=shape.vocab_size,
         scheduler=IterationScheduler(limits, BlockPool(worker.kv_blocks)),
-        cache=KvCache(
-            KvShape(shape.num_layers, shape.num_kv_heads, shape.head_dim), worker.kv_blocks
-        ),
         clock=clock,
         sampler=Sampler(grammars),
     )

@@ -7,38 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
-from torch import Tensor
 
-from cluster.attention.backend import AttentionBackend
-from cluster.attention.reference import ReferenceBackend
 from cluster.clock import Clock
-from cluster.engine.kv_cache import KvCache
+from cluster.engine.forward import Forward
 from cluster.engine.sampling import Drawn, Sampler
 from cluster.engine.step import Step, lay_out
 from cluster.errors import InvalidArgument, ThothError
 from cluster.ids import RequestId
 from cluster.request import Request, TokenLogprobs, WorkerLoad
 from cluster.scheduling.iteration import Finished, FirstToken, IterationScheduler, StepPlan
-
-
-class Attend(Protocol):
-    """Attention of one layer: q [rows, heads, head_dim], k and v [rows, kv_heads, head_dim] in,
-    o [rows, heads, head_dim] out."""
-
-    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor, /) -> Tensor: ...
-
-
-class Model(Protocol):
-    """A decoder that leaves keys, values and softmax to `attend`."""
-
-    def forward(
-        self, token_ids: Tensor, positions: Tensor, attend: Attend, output_rows: Tensor
-    ) -> Tensor:
-        """Logits [outputs, vocab] of `output_rows`, from token_ids and positions [rows]."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +43,10 @@ class StepReport:
 class Engine:
     """One model on one device, with one pool of KV blocks."""
 
-    model: Model
+    forward: Forward
     vocab_size: int
     scheduler: IterationScheduler
-    cache: KvCache
     clock: Clock
-    backend: AttentionBackend = field(default_factory=ReferenceBackend)
     sampler: Sampler = field(default_factory=Sampler)
 
     def submit(self, request: Request) -> None:
@@ -136,16 +113,7 @@ class Engine:
             self.scheduler.cancelled(request_id)
 
     def _run(self, step: Step) -> dict[RequestId, Drawn | ThothError]:
-        attention = self.backend.prepare(step.attention)
-        cache = self.cache
-
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, /) -> Tensor:
-            k_cache, v_cache = cache.k[layer], cache.v[layer]
-            self.backend.append(k_cache, v_cache, step.slots, k, v)
-            return attention.attend(q, k_cache, v_cache).o
-
-        logits = self.model.forward(step.token_ids, step.positions, attend, step.output_rows)
-        outcomes = self.sampler.draw(logits, step.draws)
+        outcomes = self.sampler.draw(self.forward.logits(step), step.draws)
         return {draw.request_id: got for draw, got in zip(step.draws, outcomes, strict=True)}
 
 

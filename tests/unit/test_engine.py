@@ -15,7 +15,8 @@ from torch import Tensor
 
 from cluster.blocks.pool import BlockPool
 from cluster.clock import ManualClock
-from cluster.engine.engine import Attend, Engine
+from cluster.engine.engine import Engine
+from cluster.engine.forward import Attend, EagerForward
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.errors import InvalidArgument
 from cluster.ids import BlockId, RequestId
@@ -73,7 +74,7 @@ def make_engine(
     cache = KvCache(shape, num_blocks)
     limits = IterationLimits(step_tokens, max_running, 64, CONFIG.max_position)
     scheduler = IterationScheduler(limits, PoisonedPool(num_blocks, cache))
-    return Engine(recorder, CONFIG.vocab_size, scheduler, cache, ManualClock())
+    return Engine(EagerForward(recorder, cache), CONFIG.vocab_size, scheduler, ManualClock())
 
 
 def run(engine: Engine, recorder: Recorder, arrivals: dict[int, list[Request]]) -> dict[str, Story]:

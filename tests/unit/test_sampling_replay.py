@@ -14,6 +14,7 @@ import pytest
 from cluster.blocks.pool import BlockPool
 from cluster.clock import ManualClock
 from cluster.engine.engine import Engine
+from cluster.engine.forward import EagerForward
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.engine.sampling import Sampler
 from cluster.errors import Refused, ThothError, Unsupported
@@ -54,10 +55,9 @@ def make_engine(num_blocks: int = 256, step_tokens: int = 512) -> Engine:
     shape = KvShape(CONFIG.num_layers, CONFIG.num_kv_heads, CONFIG.head_dim)
     limits = IterationLimits(step_tokens, 6, 64, CONFIG.max_position)
     return Engine(
-        model=MODEL,
+        forward=EagerForward(MODEL, KvCache(shape, num_blocks)),
         vocab_size=CONFIG.vocab_size,
         scheduler=IterationScheduler(limits, BlockPool(num_blocks)),
-        cache=KvCache(shape, num_blocks),
         clock=ManualClock(),
         sampler=Sampler(Grammars(TOKENIZER, CONFIG.vocab_size)),
     )
