@@ -41,8 +41,16 @@ FINISHED = gateway_pb2.StreamChatResponse(
 )
 
 
-def delta(text: str) -> gateway_pb2.StreamChatResponse:
-    return gateway_pb2.StreamChatResponse(delta=gateway_pb2.ChatDelta(text=text))
+def delta(text: str, choice: int = 0) -> gateway_pb2.StreamChatResponse:
+    return gateway_pb2.StreamChatResponse(delta=gateway_pb2.ChatDelta(text=text, choice=choice))
+
+
+def ended(choice: int) -> gateway_pb2.StreamChatResponse:
+    return gateway_pb2.StreamChatResponse(
+        choice_finished=gateway_pb2.ChoiceFinished(
+            choice=choice, finish_reason=types_pb2.FINISH_REASON_STOP
+        )
+    )
 
 
 @dataclass

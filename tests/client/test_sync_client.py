@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from cluster.client import (
+    ChoiceFinished,
     Client,
     Delta,
     Document,
@@ -34,7 +35,7 @@ from cluster.errors import (
 )
 from cluster.request import ChatRole
 from tests.client.conftest import Served
-from tests.client.scripted import FINISHED, STARTED, delta
+from tests.client.scripted import FINISHED, STARTED, delta, ended
 
 
 def test_an_answer_comes_as_plain_records(served: Served) -> None:
@@ -76,6 +77,17 @@ def test_everything_that_is_said_arrives(served: Served) -> None:
             top_k_tokens=9,
             seed=2**63,
             stop=["\n"],
+            min_p=0.25,
+            presence_penalty=-2.5,
+            frequency_penalty=0.5,
+            repetition_penalty=1.5,
+            logit_bias={7: -1.5},
+            n=2,
+            stop_ids=[5, 6],
+            min_tokens=3,
+            ignore_eos=True,
+            logprobs=0,
+            json_schema={"type": "object"},
             timeout_s=12.0,
         )
     [call] = served.gateway.calls
@@ -90,6 +102,51 @@ def test_everything_that_is_said_arrives(served: Served) -> None:
     assert call.sampling.HasField("temperature")
     assert list(call.sampling.stop) == ["\n"]
     assert call.timeout_s == 12.0
+    sampling = call.sampling
+    # Ranges are for the server to judge, too.
+    assert (sampling.min_p, sampling.presence_penalty) == (0.25, -2.5)
+    assert (sampling.frequency_penalty, sampling.repetition_penalty) == (0.5, 1.5)
+    assert dict(sampling.logit_bias) == {7: -1.5}
+    assert (sampling.n, sampling.min_tokens, sampling.ignore_eos) == (2, 3, True)
+    assert list(sampling.stop_ids) == [5, 6]
+    assert sampling.HasField("logprobs")
+    assert sampling.grammar.json_schema == '{"type": "object"}'
+
+
+def test_a_grammar_is_one_of_two_and_has_to_be_json(served: Served) -> None:
+    with Client(served.endpoint) as client:
+        client.ask("hello", regex="a+")
+        with pytest.raises(InvalidArgument, match="exclude each other"):
+            client.ask("hello", regex="a+", json_schema="{}")
+        with pytest.raises(InvalidArgument, match="no JSON") as caught:
+            client.ask("hello", json_schema={"enum": [object()]})
+        with pytest.raises(InvalidArgument) as bias:
+            client.ask("hello", logit_bias={-1: 1.0})
+    assert caught.value.field == "json_schema"
+    assert bias.value.field == "logit_bias[-1]"
+    [call] = served.gateway.calls
+    assert call.sampling.grammar.regex == "a+"
+
+
+def test_choices_are_told_apart(served: Served) -> None:
+    served.gateway.events = [
+        STARTED, delta("one", 0), delta("two", 1), ended(1), delta("!", 0), ended(0), FINISHED,
+    ]  # fmt: skip
+    with Client(served.endpoint) as client, client.stream("hi", n=2) as stream:
+        events = list(stream)
+    kinds = [type(event) for event in events]
+    assert kinds == [Started, Delta, Delta, ChoiceFinished, Delta, ChoiceFinished, Finished]
+    answer = stream.answer()
+    assert [(c.index, c.text) for c in answer.choices] == [(0, "one!"), (1, "two")]
+    assert answer.text == "one!"
+    assert {c.finish_reason for c in answer.choices} == {FinishReason.STOP}
+
+
+def test_an_answer_of_a_server_without_choices_has_one(served: Served) -> None:
+    with Client(served.endpoint) as client:
+        answer = client.ask("hello")
+    assert [(c.index, c.text) for c in answer.choices] == [(0, "hello")]
+    assert answer.choices[0].finish_reason is FinishReason.LENGTH
 
 
 def test_every_call_has_a_deadline_and_tells_it_in_metadata_too(served: Served) -> None:

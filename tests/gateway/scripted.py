@@ -52,11 +52,15 @@ Events = AsyncIterator[worker_pb2.GenerateResponse]
 Script = Callable[[worker_pb2.GenerateRequest], Events]
 
 
-def tokens(ids: Sequence[int]) -> worker_pb2.GenerateResponse:
+def tokens(ids: Sequence[int], num_top: int | None = None) -> worker_pb2.GenerateResponse:
+    """With `num_top`, the n-th likeliest token in any place has id n and logprob -n."""
     first = worker_pb2.FirstToken(queue_s=0.25, prefill_s=0.5)
-    return worker_pb2.GenerateResponse(
-        tokens=worker_pb2.TokensGenerated(token_ids=ids, first=first)
-    )
+    made = worker_pb2.TokensGenerated(token_ids=ids, first=first)
+    if num_top is not None:
+        top = range(1, num_top + 1)
+        for _ in ids:
+            made.logprobs.add(logprob=-0.25, top_ids=top, top_logprobs=[-float(n) for n in top])
+    return worker_pb2.GenerateResponse(tokens=made)
 
 
 def finished(
@@ -92,9 +96,12 @@ class ScriptedWorker(worker_pb2_grpc.GpuWorkerServiceServicer):
             self.num_running -= 1
 
     async def say(self, request: worker_pb2.GenerateRequest) -> Events:
-        most = request.sampling.max_tokens
+        sampling = request.sampling
+        most, num_top = sampling.max_tokens, None
+        if sampling.HasField("logprobs"):
+            num_top = sampling.logprobs
         for token_id in self.answer_ids[len(request.output_ids) : most]:
-            yield tokens([token_id])
+            yield tokens([token_id], num_top)
             await asyncio.sleep(self.pause_s)
         is_cut = most < len(self.answer_ids)
         yield finished(types_pb2.FINISH_REASON_LENGTH if is_cut else types_pb2.FINISH_REASON_STOP)

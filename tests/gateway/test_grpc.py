@@ -17,7 +17,7 @@ from protos.thoth.v1 import (
     gateway_pb2_grpc,
     types_pb2,
 )
-from tests.gateway.scripted import ANSWER, MODEL
+from tests.gateway.scripted import ANSWER, MODEL, ScriptedWorker
 
 
 def call_of(model: str = MODEL, max_tokens: int | None = None) -> gateway_pb2.ChatCall:
@@ -86,6 +86,70 @@ async def test_an_error_is_in_the_trailers_and_a_streams_last_event(
     assert isinstance(event, gateway_pb2.StreamChatResponse)
     assert from_detail(event.error).field == "max_tokens"
     assert isinstance(await error_of(stream.read()), InvalidArgument)
+
+
+async def test_choices_and_logprobs_come_whole_and_in_pieces(
+    stub: gateway_pb2_grpc.GatewayServiceAsyncStub,
+) -> None:
+    call = call_of()
+    call.sampling.n, call.sampling.logprobs = 2, 1
+    answer = await stub.Chat(gateway_pb2.ChatRequest(call=call))
+    assert [(c.index, c.text) for c in answer.choices] == [(0, ANSWER), (1, ANSWER)]
+    assert answer.text == ANSWER
+    tokens = answer.choices[1].logprobs
+    assert b"".join(t.token.bytes for t in tokens) == ANSWER.encode()
+    assert (tokens[0].token.logprob, tokens[0].top[0].logprob) == (-0.25, -1.0)
+    assert answer.usage.completion_tokens == 2 * len(tokens)
+
+    stream = stub.StreamChat(gateway_pb2.StreamChatRequest(call=call))
+    events = [event async for event in stream]
+    for choice in (0, 1):
+        deltas = [e.delta for e in events if e.HasField("delta") and e.delta.choice == choice]
+        assert "".join(delta.text for delta in deltas) == ANSWER
+        assert [t for delta in deltas for t in delta.logprobs] == list(tokens)
+    ends = [e.choice_finished for e in events if e.HasField("choice_finished")]
+    assert sorted(end.choice for end in ends) == [0, 1]
+    assert {end.finish_reason for end in ends} == {types_pb2.FINISH_REASON_STOP}
+    assert events[-1].finished.usage == answer.usage
+
+
+REFUSED: list[tuple[types_pb2.SamplingParams, str]] = [
+    (types_pb2.SamplingParams(n=17), "n"),
+    (types_pb2.SamplingParams(n=0), "n"),
+    (types_pb2.SamplingParams(temperature=float("nan")), "temperature"),
+    (types_pb2.SamplingParams(top_p=0.0), "top_p"),
+    (types_pb2.SamplingParams(top_k=0), "top_k"),
+    (types_pb2.SamplingParams(min_p=-0.5), "min_p"),
+    (types_pb2.SamplingParams(presence_penalty=3.0), "presence_penalty"),
+    (types_pb2.SamplingParams(frequency_penalty=-3.0), "frequency_penalty"),
+    (types_pb2.SamplingParams(repetition_penalty=-1.0), "repetition_penalty"),
+    (types_pb2.SamplingParams(logprobs=21), "logprobs"),
+    (types_pb2.SamplingParams(logit_bias={7: 101.0}), "logit_bias[7]"),
+    (types_pb2.SamplingParams(logit_bias={9999: 1.0}), "logit_bias"),
+    (types_pb2.SamplingParams(stop_ids=[9999]), "stop_ids"),
+    (types_pb2.SamplingParams(min_tokens=9, max_tokens=8), "min_tokens"),
+    (types_pb2.SamplingParams(grammar=types_pb2.Grammar(regex="(")), "regex"),
+    (types_pb2.SamplingParams(grammar=types_pb2.Grammar(json_schema="{")), "json_schema"),
+    (
+        types_pb2.SamplingParams(ignore_eos=True, grammar=types_pb2.Grammar(regex="a")),
+        "ignore_eos",
+    ),
+]
+
+
+@pytest.mark.parametrize(("sampling", "field"), REFUSED)
+async def test_a_rule_out_of_its_range_is_refused_by_its_field(
+    stub: gateway_pb2_grpc.GatewayServiceAsyncStub,
+    worker: ScriptedWorker,
+    sampling: types_pb2.SamplingParams,
+    field: str,
+) -> None:
+    call = call_of()
+    call.sampling.CopyFrom(sampling)
+    error = await error_of(stub.Chat(gateway_pb2.ChatRequest(call=call)))
+    assert isinstance(error, InvalidArgument)
+    assert error.field == field
+    assert worker.requests == []
 
 
 # Field 1, of five bytes: a string in some messages, a message in the others.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from openai import AsyncOpenAI
 
 from actors.local import LocalCluster, local_cluster
 from actors.roles import Endpoints
-from cluster.client import AsyncClient
+from cluster.client import AsyncClient, FinishReason
 from cluster.scheduling.membership import Role
 from protos.thoth.v1 import gateway_pb2, gateway_pb2_grpc, types_pb2, worker_pb2
 from tests.gateway.scripted import MODEL, config_of, eventually
@@ -139,6 +140,91 @@ async def test_many_answers_at_once_are_those_of_one_at_a_time(http: httpx.Async
     assert {r.json()["choices"][0]["message"]["content"] for r in many} == {
         one["choices"][0]["message"]["content"]
     }
+
+
+PERSON: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 5},
+        "age": {"type": "integer", "minimum": 0, "maximum": 120},
+    },
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+async def test_n_answers_under_a_schema_are_json_with_logprobs(
+    http: httpx.AsyncClient, endpoints: Endpoints
+) -> None:
+    call = body(max_tokens=400, temperature=1.0, seed=11, n=3, logprobs=True, top_logprobs=2)
+    extra = {"retrieval": call.pop("retrieval")}
+    call["response_format"] = {
+        "type": "json_schema",
+        "json_schema": {"name": "person", "schema": PERSON, "strict": True},
+    }
+    async with AsyncOpenAI(base_url=f"{endpoints.http}/v1", api_key="none") as client:
+        whole = await client.chat.completions.create(**call, extra_body=extra)
+        chunks = [
+            chunk
+            async for chunk in await client.chat.completions.create(
+                **call, stream=True, extra_body=extra
+            )
+        ]
+    assert [choice.finish_reason for choice in whole.choices] == ["stop"] * 3
+    texts = [choice.message.content for choice in whole.choices]
+    assert len(set(texts)) == 3
+    num_tokens = 0
+    for choice in whole.choices:
+        person = json.loads(choice.message.content)
+        assert set(person) == {"name", "age"}
+        tokens = choice.logprobs.content
+        assert b"".join(bytes(t.bytes) for t in tokens).decode() == choice.message.content
+        assert all(t.logprob < 0 for t in tokens)
+        assert all(len(t.top_logprobs) == 2 for t in tokens)
+        num_tokens += len(tokens)
+        mine = [c.choices[0] for c in chunks if c.choices[0].index == choice.index]
+        assert "".join(c.delta.content or "" for c in mine) == choice.message.content
+        assert [t for c in mine if c.logprobs for t in c.logprobs.content] == tokens
+    assert whole.usage.completion_tokens == num_tokens
+
+
+async def test_penalties_and_stop_ids_do_what_they_say(http: httpx.AsyncClient) -> None:
+    async def ask(**more: Any) -> dict[str, Any]:
+        response = await http.post("/v1/chat/completions", json=body(max_tokens=40, **more))
+        assert response.status_code == 200, response.text
+        return dict(response.json())
+
+    only_a = {"logit_bias": {"65": 100}}
+    text = (await ask(**only_a))["choices"][0]["message"]["content"]
+    letter = text[0]
+    assert text == letter * 40
+    varied = await ask(**only_a, frequency_penalty=2.0, presence_penalty=2.0)
+    # 100 - 2 * 40 - 2: still the best of all.
+    assert varied["choices"][0]["message"]["content"] == text
+    ended = await ask(**only_a, stop_token_ids=[65], min_tokens=7)
+    assert ended["choices"][0]["finish_reason"] == "stop"
+    assert ended["usage"]["completion_tokens"] == 7
+    assert letter not in ended["choices"][0]["message"]["content"]
+
+
+async def test_the_sdk_gets_choices_logprobs_and_json(
+    http: httpx.AsyncClient, endpoints: Endpoints
+) -> None:
+    async with AsyncClient(endpoints.grpc) as client:
+        answer = await client.ask(
+            QUESTION, json_schema=PERSON, n=2, temperature=1.0, seed=3, logprobs=1, max_tokens=400
+        )
+        async with client.stream(
+            QUESTION, json_schema=PERSON, n=2, temperature=1.0, seed=3, logprobs=1, max_tokens=400
+        ) as stream:
+            async for _ in stream:
+                pass
+    assert [choice.finish_reason for choice in answer.choices] == [FinishReason.STOP] * 2
+    for choice in answer.choices:
+        assert set(json.loads(choice.text)) == {"name", "age"}
+        assert b"".join(token.bytes for token in choice.logprobs).decode() == choice.text
+    assert answer.text == answer.choices[0].text
+    assert stream.answer().choices == answer.choices
 
 
 async def test_a_client_that_leaves_gives_its_blocks_back(
