@@ -51,4 +51,18 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "benchmarks.exact",
         full_minutes=15,
     ),
+    Benchmark(
+        "gpu",
+        "a CUDA device: decode attention against its bandwidth, models of real shapes against "
+        "transformers, logits against float64",
+        "benchmarks.gpu",
+        full_minutes=8,
+    ),
+    Benchmark(
+        "engine",
+        "prefill and decode without a cache beside llama.cpp, OpenVINO, CTranslate2 and "
+        "transformers (`make peers`), in tokens per CPU second and per second, 1 and 2 threads",
+        "benchmarks.engine",
+        full_minutes=25,
+    ),
 )

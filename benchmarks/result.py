@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
@@ -20,6 +20,10 @@ Cell = str | int | float
 Row = Mapping[str, Cell]
 
 LIBRARIES = ("thoth-cluster", "torch", "ray", "grpcio", "faiss-cpu", "numpy")
+
+
+class CannotRun(Exception):
+    """A benchmark wants something that this machine does not have; says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,14 @@ def _processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+    return {"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 @dataclass(frozen=True, slots=True)

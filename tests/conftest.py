@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ import torch
 from cluster.models.catalogue import CATALOGUE, resolve_model
 from cluster.models.folder import ModelFolder
 from tests.tiny_model import write_tiny_model
+
+if not torch.cuda.is_available():
+    # Read by Triton when a kernel's module is imported: without a device its interpreter runs it.
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # On shared cores a second thread spends its time waiting; tests about threads ask for them.
 torch.set_num_threads(1)

@@ -16,17 +16,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
+from cluster.engine.device_sampling import pick_rows
 from cluster.engine.history import History
 from cluster.engine.logprobs import logprobs_of
 from cluster.engine.weights import Floats, pick, uniform, weights_of
 from cluster.errors import InvariantBroken, ThothError, Unsupported
 from cluster.ids import RequestId
 from cluster.request import Sampling, TokenLogprobs
-from cluster.text.grammar import Grammars, Walk
+
+if TYPE_CHECKING:
+    # The model runs where the library of the grammars is not installed.
+    from cluster.text.grammar import Grammars, Walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +85,23 @@ class Sampler:
 
     def draw(self, logits: Tensor, draws: Sequence[Draw]) -> list[Drawn | ThothError]:
         """A token for each of `draws`, or why there is none; `logits` are [draws, vocab]."""
-        rows = logits.float().cpu().numpy()
-        return [self._draw(row, draw) for row, draw in zip(rows, draws, strict=True)]
+        if logits.device.type == "cpu":
+            rows = logits.float().numpy()
+            return [self._draw(row, draw) for row, draw in zip(rows, draws, strict=True)]
+        return self._draw_apart(logits.float(), draws)
+
+    def _draw_apart(self, logits: Tensor, draws: Sequence[Draw]) -> list[Drawn | ThothError]:
+        """Rows that need nothing but their logits are drawn where these are, in one go."""
+        here = [i for i, draw in enumerate(draws) if _needs_host(draw)]
+        there = [i for i, draw in enumerate(draws) if not _needs_host(draw)]
+        rows = logits[here].cpu().numpy()
+        outcomes = {i: self._draw(row, draws[i]) for i, row in zip(here, rows, strict=True)}
+        tokens = pick_rows(
+            logits[there], [draws[i].sampling for i in there], [_number(draws[i]) for i in there]
+        )
+        for i, token_id in zip(there, tokens, strict=True):
+            outcomes[i] = _no_number(draws[i]) if token_id is None else Drawn(token_id)
+        return [outcomes[i] for i in range(len(draws))]
 
     def forget(self, request_id: RequestId) -> None:
         """The request is over; one that comes back is remembered from its ids."""
@@ -161,8 +181,27 @@ def _choose(scores: Floats, draw: Draw) -> int:
     sampling = draw.sampling
     best = int(np.argmax(scores))
     if not np.isfinite(scores[best]):
-        raise InvariantBroken(f"the best logit of {draw.request_id} is {scores[best]}")
+        raise _no_number(draw)
     if sampling.temperature == 0.0:
         return best
-    weights = weights_of(scores, sampling.temperature)
-    return pick(weights, sampling, uniform(sampling.seed, sampling.choice, draw.position))
+    return pick(weights_of(scores, sampling.temperature), sampling, _number(draw))
+
+
+def _number(draw: Draw) -> float:
+    return uniform(draw.sampling.seed, draw.sampling.choice, draw.position)
+
+
+def _needs_host(draw: Draw) -> bool:
+    """Whether the row's token depends on more than its logits, or more than a token is wanted."""
+    sampling = draw.sampling
+    return bool(
+        sampling.has_penalties
+        or sampling.grammar
+        or sampling.logit_bias
+        or sampling.num_logprobs is not None
+        or draw.num_output < sampling.min_tokens
+    )
+
+
+def _no_number(draw: Draw) -> InvariantBroken:
+    return InvariantBroken(f"the best logit of {draw.request_id} is no finite number")

@@ -2,7 +2,7 @@
 are small enough; those marked `gpu` are not, and need a device.
 
 On a machine with PyTorch and Triton alone:
-`python -m pytest -c /dev/null --rootdir . --import-mode=importlib tests/gpu`
+`python -m pytest -c /dev/null --rootdir . --confcutdir tests/gpu --import-mode importlib tests/gpu`
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 if not torch.cuda.is_available():
-    # Read by Triton when a kernel's module is imported, which no other test does.
+    # As the conftest above this one does, which is not there without the project's settings.
     os.environ["TRITON_INTERPRET"] = "1"
 
 
