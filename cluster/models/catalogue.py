@@ -9,9 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from cluster.errors import InvalidArgument, NotFound
-from cluster.models.convert import converted, file_sha256
+from cluster.models.convert import converted
 from cluster.models.fields import FIELD
 from cluster.models.folder import ModelFolder, check_folder
+from cluster.models.hashes import RememberedHashes
+from cluster.models.hub import fetch, hub_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +55,38 @@ CATALOGUE: Mapping[str, PackagedGguf] = MappingProxyType(
 def resolve_model(
     source: str, cache_dir: Path, catalogue: Mapping[str, PackagedGguf] = CATALOGUE
 ) -> ModelFolder:
-    """A catalogue name, a `.gguf` file or a Hugging Face folder, ready to load.
+    """A catalogue name, a folder, a `.gguf` file or an id of the Hub, in this order, ready to load.
 
-    A GGUF is converted once, under `cache_dir`. Raises NotFound, InvalidArgument or
-    Unsupported with field `model.source`.
+    A GGUF is converted once and a Hub's files are kept, both under `cache_dir`. Raises NotFound,
+    InvalidArgument, Unsupported, PermissionDenied or Unavailable with field `model.source`.
     """
+    hashes = RememberedHashes(cache_dir / "hashes")
     entry = catalogue.get(source)
     if entry is not None:
         return _from_gguf(entry.locate(), source, cache_dir, entry.sha256)
     path = Path(source).expanduser()
     if source and path.is_dir():
-        return check_folder(path, path.resolve().name)
+        return check_folder(path, path.resolve().name, hashes)
     if path.suffix == ".gguf":
         return _from_gguf(path, path.stem, cache_dir, None)
+    on_hub = hub_id(source)
+    if on_hub is not None:
+        return check_folder(fetch(on_hub, cache_dir / "hub"), on_hub.repository, hashes)
     raise NotFound(
-        f"no model {source!r}: it is no name of the catalogue, no .gguf file and no folder",
+        f"no model {source!r}: it is no name of the catalogue, no folder, no .gguf file and no id "
+        "of the Hub",
         field=FIELD,
-        limit=f"{', '.join(catalogue)}, a .gguf file or a Hugging Face folder",
+        limit=f"{', '.join(catalogue)}, a Hugging Face folder, a .gguf file or organisation/name",
     )
 
 
 def _from_gguf(path: Path, name: str, cache_dir: Path, expected: str | None) -> ModelFolder:
-    sha256 = file_sha256(path)
+    try:
+        sha256 = RememberedHashes(cache_dir / "hashes").sha256(path)
+    except OSError as error:
+        raise NotFound(
+            f"{path} cannot be read: {error}", field=FIELD, limit="an existing GGUF file"
+        ) from error
     if expected is not None and sha256 != expected:
         raise InvalidArgument(
             f"{path} has SHA-256 {sha256}, not {expected}: reinstall it",

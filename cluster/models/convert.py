@@ -9,7 +9,6 @@ The name is the file's SHA-256 and the version of the conversion.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cluster.errors import InvalidArgument, NotFound
+from cluster.errors import InvalidArgument
 from cluster.models.config import DecoderConfig, decoder_config
 from cluster.models.decoder import tensor_shapes
 from cluster.models.fields import FIELD
@@ -38,17 +37,6 @@ from cluster.models.gguf import GgufFile
 VERSION = 2
 # Weights of one file.
 SHARD_BYTES = 2**31
-
-
-def file_sha256(path: Path) -> str:
-    """64 hexadecimal digits. Raises NotFound when there is no such file."""
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise NotFound(
-            f"{path} cannot be read: {error}", field=FIELD, limit="an existing GGUF file"
-        ) from error
 
 
 def converted(gguf: Path, sha256: str, cache_dir: Path) -> Path:

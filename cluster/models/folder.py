@@ -17,6 +17,7 @@ from cluster.errors import InvalidArgument, NotFound, Unsupported
 from cluster.models.config import decoder_config
 from cluster.models.decoder import DETERMINISTIC_ROWS, Decoder, assemble
 from cluster.models.fields import FIELD
+from cluster.models.hashes import RememberedHashes
 from cluster.models.stored import check_tensors, check_unused, opened
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def check_folder(path: Path, name: str) -> ModelFolder:
+def check_folder(path: Path, name: str, hashes: RememberedHashes) -> ModelFolder:
     """Refuses what cannot be served before anything heavy is read.
 
     Raises NotFound, InvalidArgument or Unsupported, each naming the file at fault.
@@ -72,7 +73,7 @@ def check_folder(path: Path, name: str) -> ModelFolder:
         )
     with opened(weight_files(path)) as tensors:
         check_tensors(path, config, tensors)
-    return ModelFolder(path, name, fingerprint(path))
+    return ModelFolder(path, name, fingerprint(path, hashes))
 
 
 def _refuse_pickles(path: Path) -> None:
@@ -86,24 +87,36 @@ def _refuse_pickles(path: Path) -> None:
         )
 
 
-def weight_files(path: Path) -> tuple[Path, ...]:
-    """The safetensors files in name order, all present and inside the folder."""
-    if (path / INDEX).is_file():
-        names = _shards(read_json(path / INDEX).get("weight_map"))
-    else:
-        names = [SINGLE]
+def weight_names(path: Path) -> tuple[str, ...]:
+    """What the safetensors files are called, in order, whether they are there or not."""
+    if not (path / INDEX).is_file():
+        return (SINGLE,)
+    names = _shards(read_json(path / INDEX).get("weight_map"))
     if not names:
         raise InvalidArgument(
             f"{path / INDEX} has no weight_map of file names", field=FIELD, limit="a weight_map"
         )
     for name in names:
-        if Path(name).name != name or not (path / name).is_file():
-            raise InvalidArgument(
-                f"{path / name} is not a file of the model folder",
-                field=FIELD,
-                limit=f"a folder with {SINGLE}, or {INDEX} and its files",
-            )
-    return tuple(path / name for name in names)
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise _not_a_file(path / name)
+    return tuple(names)
+
+
+def weight_files(path: Path) -> tuple[Path, ...]:
+    """The safetensors files in name order, all present and inside the folder."""
+    files = tuple(path / name for name in weight_names(path))
+    for file in files:
+        if not file.is_file():
+            raise _not_a_file(file)
+    return files
+
+
+def _not_a_file(file: Path) -> InvalidArgument:
+    return InvalidArgument(
+        f"{file} is not a file of the model folder",
+        field=FIELD,
+        limit=f"a folder with {SINGLE}, or {INDEX} and its files",
+    )
 
 
 def _shards(weight_map: object) -> list[str]:
@@ -113,13 +126,12 @@ def _shards(weight_map: object) -> list[str]:
     return sorted({str(name) for name in weight_map.values()})
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint(path: Path, hashes: RememberedHashes) -> str:
     """SHA-256 over config.json, tokenizer.json and the weight files: names, lengths and bytes."""
     digest = hashlib.sha256()
     for file in (path / "config.json", path / "tokenizer.json", *weight_files(path)):
         digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(bytes.fromhex(hashes.sha256(file)))
     return digest.hexdigest()
 
 

@@ -13,7 +13,7 @@ from cluster.engine.engine import Engine
 from cluster.engine.forward import Attend, EagerForward
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.ids import RequestId
-from cluster.models.decoder import Attend, Decoder
+from cluster.models.decoder import Decoder
 from cluster.request import Request, Sampling, TokenIds
 from cluster.scheduling.iteration import IterationLimits, IterationScheduler
 
