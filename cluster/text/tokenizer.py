@@ -47,7 +47,7 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path) -> Tokenizer:
-        """Reads tokenizer.json, and the eos ids of generation_config.json or config.json.
+        """Reads tokenizer.json, and from the files beside it where answers end.
 
         Raises InvalidArgument when tokenizer.json is missing or malformed.
         """
@@ -59,7 +59,11 @@ class Tokenizer:
                 field=FIELD,
                 limit="a folder with tokenizer.json",
             ) from error
-        return cls(description, _eos_ids(folder))
+        tokenizer = cls(description, _eos_ids(folder))
+        turn_end = tokenizer._plain.token_to_id(_eos_name(folder))
+        if turn_end is not None:
+            tokenizer.eos_ids |= {turn_end}
+        return tokenizer
 
     def _refuse_leaks(self) -> None:
         """Some tokenizers could build a special token out of its characters. The one for unknown
@@ -127,7 +131,7 @@ def _load(description: str) -> tokenizers.Tokenizer:
 
 
 def _eos_ids(folder: Path) -> frozenset[int]:
-    """One id, a list of ids, or none, in the first file that says."""
+    """One id, a list of ids (Llama 3 has three), or none, in the first file that says."""
     for name in ("generation_config.json", "config.json"):
         found = json_object(folder / name).get("eos_token_id")
         if found is not None:
@@ -140,6 +144,14 @@ def _eos_ids(folder: Path) -> frozenset[int]:
                 )
             return frozenset(ids)
     return frozenset()
+
+
+def _eos_name(folder: Path) -> str:
+    """The eos_token of tokenizer_config.json, or nothing: a turn may end with a token that the base
+    model's configuration does not know."""
+    found = json_object(folder / "tokenizer_config.json").get("eos_token")
+    text = found.get("content") if isinstance(found, dict) else found
+    return text if isinstance(text, str) else ""
 
 
 def json_object(path: Path) -> Mapping[str, Any]:

@@ -38,7 +38,7 @@ def test_ids_beyond_the_vocabulary_have_no_text() -> None:
     ("generation", "config", "eos"),
     [
         ({"eos_token_id": 2}, {"eos_token_id": 0}, {2}),
-        ({"eos_token_id": [0, 2]}, {}, {0, 2}),
+        ({"eos_token_id": [0, 1, 2]}, {}, {0, 1, 2}),
         ({}, {"eos_token_id": 0}, {0}),
         (None, {"eos_token_id": 0}, {0}),
         (None, {}, set()),
@@ -53,9 +53,18 @@ def test_the_generation_config_says_first_where_answers_end(
     folder = write_tiny_model(tmp_path)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "generation_config.json").unlink()
+    (folder / "tokenizer_config.json").unlink()
     if generation is not None:
         (folder / "generation_config.json").write_text(json.dumps(generation))
     assert Tokenizer.from_folder(folder).eos_ids == eos
+
+
+@pytest.mark.parametrize("name", ["<|im_end|>", {"content": "<|im_end|>", "special": True}])
+def test_answers_also_end_where_the_tokenizer_ends_a_turn(tmp_path: Path, name: object) -> None:
+    folder = write_tiny_model(tmp_path)
+    (folder / "generation_config.json").write_text('{"eos_token_id": 0}')
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": name}))
+    assert Tokenizer.from_folder(folder).eos_ids == {0, 2}
 
 
 def test_truncation_and_padding_of_the_file_are_not_applied(tmp_path: Path) -> None:
