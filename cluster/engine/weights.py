@@ -65,9 +65,14 @@ def weights_of(scores: Floats, temperature: float = 1.0) -> Floats:
     return np.asarray(np.exp(below, out=below))
 
 
+def is_filtered(sampling: Sampling) -> bool:
+    """Whether some tokens may not be drawn at all."""
+    return sampling.top_k is not None or sampling.top_p < 1.0 or sampling.min_p > 0.0
+
+
 def pick(weights: Floats, sampling: Sampling, u: float) -> int:
     """The token that `u` in [0, 1) falls on, after top-k, top-p and min-p."""
-    if sampling.top_k is None and sampling.top_p >= 1.0 and sampling.min_p <= 0.0:
+    if not is_filtered(sampling):
         return _fall(np.cumsum(parts(weights)), u)
     stand = kept(weights, sampling)
     place = _fall(np.cumsum(parts(stand)), u)
