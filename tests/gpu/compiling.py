@@ -1,4 +1,6 @@
-"""Compiles the kernels for a GPU that need not be there: `python -m tests.gpu.compiling 4 128 bf16`.
+"""Compiles the kernels for a GPU that need not be there.
+
+    python -m tests.gpu.compiling 4 128 bf16
 
 The group of heads, head_dim and the dtype of the cache in; a line of JSON for each kernel out. A
 process of its own, because an interpreter that runs kernels compiles none.

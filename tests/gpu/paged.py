@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cluster.attention.cuda.backend import TritonBackend
 from cluster.attention.cuda.flash import FlashAttention
-from cluster.attention.cuda.shape import HeadShape, tiles_for
+from cluster.attention.cuda.shape import HeadShape, Tiles, tiles_for
 from cluster.attention.plan import Run, plan_attention
 from cluster.attention.reference import ReferenceBackend
 from cluster.attention.state import State
@@ -23,17 +23,20 @@ from cluster.ids import BlockId
 SHORT = {torch.float32: 1e-5, torch.float16: 1e-5, torch.bfloat16: 2e-4}
 LONG = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
+# The interpreter pays for every operation, whatever its size: few large ones.
+INTERPRETED = Tiles(
+    queries=64, keys=256, warps=1, decode_stages=1, prefill_stages=1, states_ahead=1
+)
+
 
 def backend(
     shape: HeadShape,
     device: torch.device,
     flash: FlashAttention | None = None,
-    keys: int = 256,
+    **changed: int,
 ) -> TritonBackend:
-    """The interpreter pays for every operation, whatever its size: there, few large ones."""
-    tiles = tiles_for(shape)
-    if device.type == "cpu":
-        tiles = replace(tiles, queries=64, keys=keys, states_ahead=1)
+    """On the cpu with tiles for the interpreter, but for what is `changed` of them."""
+    tiles = replace(INTERPRETED, **changed) if device.type == "cpu" else tiles_for(shape)
     return TritonBackend(shape, device, tiles, flash)
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from benchmarks import gpu_kernels
+from benchmarks.__main__ import main
 from benchmarks.gpu import verdicts
 from benchmarks.gpu_kernels import DecodeCase, bandwidth, decode_rows, prefill_rows, row
 from benchmarks.gpu_models import SMOLLM2_135M, Raw, exact_rows, speed_rows
 from cluster.attention.cuda.shape import HeadShape
-from tests.house.source import ROOT
+from tests.gpu.paged import INTERPRETED
 
 TINY: Raw = {
     **SMOLLM2_135M,
@@ -28,7 +26,9 @@ TINY: Raw = {
 
 
 @pytest.fixture(autouse=True)
-def _in_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_moment(monkeypatch: pytest.MonkeyPatch, device: torch.device) -> None:
+    if device.type == "cpu":
+        monkeypatch.setattr("cluster.attention.cuda.backend.tiles_for", lambda _: INTERPRETED)
     monkeypatch.setattr(gpu_kernels, "LEAST_S", 0.0)
     monkeypatch.setattr(gpu_kernels, "ROUNDS", 1)
 
@@ -68,8 +68,8 @@ def test_verdicts_name_the_worst_cases() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_without_a_gpu_the_benchmark_says_what_it_wants() -> None:
-    command = [sys.executable, "-m", "benchmarks", "gpu"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == 2
-    assert "gpu is skipped: device cuda is asked for" in done.stdout
+def test_without_a_gpu_the_benchmark_says_what_it_wants(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["gpu"]) == 2
+    assert "gpu is skipped: device cuda is asked for" in capsys.readouterr().out
