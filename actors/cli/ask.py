@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, cast
 
 import typer
@@ -28,11 +29,29 @@ from cluster.client import (
     Message,
     Timings,
 )
+from cluster.errors import InvalidArgument
 
 Question = Annotated[str, typer.Argument(help="What to ask.")]
 TopK = Annotated[int | None, typer.Option("--top-k", help="Passages to look up.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Longest answer.")]
 Temperature = Annotated[float | None, typer.Option("--temperature", help="0 is greedy.")]
+TopP = Annotated[
+    float | None, typer.Option("--top-p", help="Share of the mass that is drawn from.")
+]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option("--stop", help="The answer ends before this text; may be repeated."),
+]
+JsonSchema = Annotated[
+    Path | None,
+    typer.Option(
+        "--json-schema",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="The answer is JSON that matches the schema in the file.",
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Makes a drawn answer repeatable.")]
 System = Annotated[str | None, typer.Option("--system", help="System message.")]
 
@@ -43,7 +62,10 @@ def ask(  # noqa: PLR0913, PLR0917 - one parameter per option
     top_k: TopK = None,
     max_tokens: MaxTokens = None,
     temperature: Temperature = None,
+    top_p: TopP = None,
     seed: Seed = None,
+    stop: Stop = None,
+    json_schema: JsonSchema = None,
     endpoint: Endpoint = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -55,7 +77,10 @@ def ask(  # noqa: PLR0913, PLR0917 - one parameter per option
         top_k=top_k,
         max_tokens=max_tokens,
         temperature=temperature,
+        top_p=top_p,
         seed=seed,
+        stop=stop,
+        json_schema=json_schema and read_schema(json_schema),
     )
     messages = (Message(ChatRole.USER, question),)
     with client_for(settings_in_force(config, settings), endpoint) as client:
@@ -65,16 +90,25 @@ def ask(  # noqa: PLR0913, PLR0917 - one parameter per option
             show_rest(stream_text(client, messages, options))
 
 
-def chat(
+def chat(  # noqa: PLR0913, PLR0917 - one parameter per option
     collection: Collections = None,
     max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    seed: Seed = None,
     system: System = None,
     endpoint: Endpoint = None,
     config: ConfigFile = None,
     settings: Settings = None,
 ) -> None:
     """Talk until the end of input (Ctrl+D)."""
-    options = chosen(collections=collection, max_tokens=max_tokens)
+    options = chosen(
+        collections=collection,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+    )
     messages = [Message(ChatRole.SYSTEM, system)] if system else []
     with client_for(settings_in_force(config, settings), endpoint) as client:
         while (line := read_line()) is not None:
@@ -89,6 +123,14 @@ def chosen(**options: object) -> AskOptions:
     """Only what was said."""
     said = {name: value for name, value in options.items() if value is not None}
     return cast(AskOptions, said)
+
+
+def read_schema(file: Path) -> str:
+    """Raises InvalidArgument for a file that is no text; the cluster judges what it says."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InvalidArgument(f"{file} cannot be read: {error}", field="json_schema") from None
 
 
 def read_line() -> str | None:

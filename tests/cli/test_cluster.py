@@ -82,6 +82,33 @@ def test_an_answer_comes_with_its_documents_and_times(home: list[str]) -> None:
     assert answer["finish_reason"] == "length"
 
 
+def test_an_answer_in_json_is_drawn_again_from_its_seed(home: list[str], tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"enum": ["red", "green", "blue", "grey", "gold", "black"]}')
+    drawn = ["--temperature", "1.5", "--top-p", "0.95", "--json-schema", str(schema)]
+    first, second, other = (
+        json.loads(thoth("ask", "Which?", "--json", "--seed", seed, *drawn, *home).stdout)["text"]
+        for seed in ("4", "4", "5")
+    )
+    assert first == second
+    assert {json.loads(first), json.loads(other)} <= {
+        "red", "green", "blue", "grey", "gold", "black",
+    }  # fmt: skip
+    stopped = thoth("ask", "Which?", "--json", "--stop", "e", "--stop", "l", *drawn, *home)
+    assert not {"e", "l"} & set(json.loads(stopped.stdout)["text"])
+
+
+def test_a_schema_that_cannot_be_used_is_one_line(home: list[str], tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "strnig"}')
+    done = thoth("ask", "Which?", "--json-schema", str(schema), *home)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert "strnig" in line
+    missing = thoth("ask", "Which?", "--json-schema", str(tmp_path / "none.json"), *home)
+    assert missing.returncode != 0
+
+
 def test_an_error_of_the_cluster_is_one_line(home: list[str]) -> None:
     done = thoth("ask", "hi", "-k", "nope", *home, timeout_s=30)
     assert done.returncode == 1
@@ -91,7 +118,8 @@ def test_an_error_of_the_cluster_is_one_line(home: list[str]) -> None:
 
 
 def test_a_chat_goes_on_until_its_input_ends(home: list[str]) -> None:
-    done = thoth("chat", "--max-tokens", "3", *home, stdin="hello\n\nagain\n")
+    options = ["--max-tokens", "3", "--temperature", "0.8", "--top-p", "0.9", "--seed", "1"]
+    done = thoth("chat", *options, *home, stdin="hello\n\nagain\n")
     assert done.returncode == 0
     assert done.stdout.count("\n") >= 2
 
