@@ -1,0 +1,62 @@
+"""What a worker sends of one answer: the first token at once, later ones with all that is ready."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from actors.gpu_worker import _Item, _responses, _Token
+from cluster.errors import Lost
+from cluster.ids import RequestId
+from cluster.request import FinishReason, TokenLogprobs
+from cluster.scheduling.iteration import Finished, FirstToken
+
+FIRST = FirstToken(RequestId("r"), 0.5, 0.25)
+END = Finished(RequestId("r"), FinishReason.LENGTH, 3)
+
+
+def fed(*items: _Item) -> asyncio.Queue[_Item]:
+    queue: asyncio.Queue[_Item] = asyncio.Queue()
+    for item in items:
+        queue.put_nowait(item)
+    return queue
+
+
+async def test_the_first_token_is_sent_as_soon_as_it_is_there() -> None:
+    queue = fed(FIRST, _Token(7, None))
+    responses = _responses(queue)
+    response = await anext(responses)
+    assert list(response.tokens.token_ids) == [7]
+    assert (response.tokens.first.queue_s, response.tokens.first.prefill_s) == (0.5, 0.25)
+
+
+async def test_tokens_that_wait_for_a_slow_reader_go_out_together() -> None:
+    queue = fed(FIRST, _Token(7, None))
+    responses = _responses(queue)
+    await anext(responses)
+    for token_id in (8, 9, 10):
+        queue.put_nowait(_Token(token_id, TokenLogprobs(-1.0, ((1, -0.5),))))
+    response = await anext(responses)
+    assert list(response.tokens.token_ids) == [8, 9, 10]
+    assert not response.tokens.HasField("first")
+    assert [logprobs.logprob for logprobs in response.tokens.logprobs] == [-1.0] * 3
+    assert list(response.tokens.logprobs[0].top_ids) == [1]
+
+
+@pytest.mark.parametrize("end", [END, Lost("gone")])
+async def test_tokens_come_before_the_end(end: Finished | Lost) -> None:
+    responses = _responses(fed(FIRST, _Token(7, None), _Token(8, None), end))
+    assert list((await anext(responses)).tokens.token_ids) == [7, 8]
+    if isinstance(end, Finished):
+        assert (await anext(responses)).finished.recomputed_tokens == 3
+    else:
+        with pytest.raises(Lost):
+            await anext(responses)
+
+
+async def test_an_answer_of_no_tokens_still_says_when_it_began() -> None:
+    responses = _responses(fed(FIRST, END))
+    response = await anext(responses)
+    assert response.tokens.first.queue_s == 0.5
+    assert list(response.tokens.token_ids) == []
