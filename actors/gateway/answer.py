@@ -14,9 +14,15 @@ from actors.gateway.generation import Ended, Generation, Tokens
 from actors.gateway.model import ServedModel
 from actors.gateway.peers import Peers
 from actors.gateway.stopwatch import Stopwatch
-from actors.gateway.validation import check_min_tokens, max_tokens_for, nested, query_of
+from actors.gateway.validation import (
+    check_min_tokens,
+    max_tokens_for,
+    nested,
+    query_of,
+    spelled,
+)
 from cluster.config import GatewayConfig
-from cluster.errors import DeadlineExceeded, Refused
+from cluster.errors import DeadlineExceeded
 from cluster.ids import RequestId
 from cluster.request import FinishReason, Request, Sampling, Usage
 from cluster.retrieval.records import Citation, ScoredChunk
@@ -67,13 +73,9 @@ class Answer:
     async def _check_grammar(self) -> None:
         """Compiling takes milliseconds, and a second the first time: beside the event loop."""
         grammar = self._ask.call.sampling.grammar
-        if grammar is None:
-            return
-        try:
-            await asyncio.to_thread(self._means.model.grammars.walk, grammar)
-        except Refused as error:
-            error.field = self._ask.grammar_field or error.field
-            raise
+        if grammar is not None:
+            with spelled(self._ask.spelling):
+                await asyncio.to_thread(self._means.model.grammars.walk, grammar)
 
     async def _retrieve(self) -> tuple[ScoredChunk, ...]:
         options = self._ask.call.retrieval

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from cluster.ids import RequestId
 from cluster.request import ChatCall
@@ -13,11 +14,11 @@ class Ask:
     """A call with a name.
 
     `max_tokens` None: the call gave none, and gets the default or what is left of the context;
-    `call.sampling.max_tokens` says nothing then. `grammar_field` is how the caller spells the
-    place of the grammar, when not by its kind.
+    `call.sampling.max_tokens` says nothing then. `spelling` is how the caller spells fields that
+    we call otherwise.
     """
 
     request_id: RequestId
     call: ChatCall
     max_tokens: int | None
-    grammar_field: str = ""
+    spelling: Mapping[str, str] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from actors.gateway.model import ServedModel, load_served_model
 from actors.gateway.outcomes import Outcomes
 from actors.gateway.peers import Peers
 from actors.gateway.stopwatch import Stopwatch
-from actors.gateway.validation import check_ask, check_retrieval
+from actors.gateway.validation import check_ask, check_retrieval, spelled
 from actors.roles import Site, Station
 from cluster.config import ThothConfig
 from cluster.errors import Starting
@@ -91,7 +91,8 @@ class Gateway:
         """
         with self._outcomes.counted(ask.request_id) as outcome, self._admission.slot():
             means = self._ready_means
-            check_ask(ask, self.config.gateway, means.model)
+            with spelled(ask.spelling):
+                check_ask(ask, self.config.gateway, means.model)
             answer = Answer(ask, means, Stopwatch(self.clock, self.metrics))
             async with aclosing(answer.events()) as events:
                 async for event in events:

@@ -44,7 +44,6 @@ _PLAIN = (
     "seed",
     "min_tokens",
 )
-_SCHEMA_FIELD = "response_format.json_schema.schema"
 _ANY_OBJECT = '{"type": "object"}'
 
 
@@ -67,8 +66,12 @@ def ask_of(
         n=1 if body.n is None else body.n,
         ignore_eos=bool(body.ignore_eos),
     )
-    is_schema = grammar is not None and grammar.kind is GrammarKind.JSON_SCHEMA
-    return Ask(request_id, call, _max_tokens(body), _SCHEMA_FIELD if is_schema else "")
+    return Ask(request_id, call, _max_tokens(body), _spelling(body))
+
+
+def _spelling(body: ChatCompletionBody) -> Mapping[str, str]:
+    stop_ids = "stop_token_ids" if body.stop_token_ids else "stop_ids"
+    return {"json_schema": "response_format.json_schema.schema", "stop_ids": stop_ids}
 
 
 def _sampling(body: ChatCompletionBody, seed: int, grammar: Grammar | None) -> Sampling:

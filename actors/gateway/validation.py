@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from actors.gateway.ask import Ask
@@ -109,6 +109,16 @@ def nested(field: str) -> Iterator[None]:
         yield
     except Refused as error:
         error.field = f"{field}.{error.field}" if error.field else field
+        raise
+
+
+@contextmanager
+def spelled(spelling: Mapping[str, str]) -> Iterator[None]:
+    """Refusals out of the block name their field as the caller spells it."""
+    try:
+        yield
+    except Refused as error:
+        error.field = spelling.get(error.field, error.field)
         raise
 
 
