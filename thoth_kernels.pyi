@@ -19,6 +19,41 @@ class Threads:
     @property
     def count(self) -> int: ...
 
+class AttentionPlan:
+    """What a step's rows attend, for all of its layers and one caller; the arrays are those of
+    `cluster.attention.plan.AttentionPlan`, int32, and are copied."""
+
+    def __init__(
+        self,
+        run_rows: Tensor,
+        run_offsets: Tensor,
+        run_segments: Tensor,
+        segment_tokens: Tensor,
+        segment_offsets: Tensor,
+        block_ids: Tensor,
+    ) -> None: ...
+    def attend(
+        self,
+        q: Tensor,
+        k_cache: Tensor,
+        v_cache: Tensor,
+        o: Tensor,
+        lse: Tensor,
+        threads: Threads,
+    ) -> None:
+        """Writes the rows' states to `o` [rows, heads, head_dim] and `lse` [rows, heads]."""
+
+def append(
+    k_cache: Tensor, v_cache: Tensor, slots: Tensor, k: Tensor, v: Tensor, threads: Threads
+) -> None:
+    """Writes `k` and `v` [rows, kv_heads, head_dim] into `slots` int64 [rows] of the blocks."""
+
+def probe_read(data: Tensor, threads: Threads) -> float:
+    """Bytes a second of one pass over a float32 array."""
+
+def probe_multiply_add(rounds: int, threads: Threads) -> float:
+    """Floating-point operations a second without memory."""
+
 class Linear:
     """A linear layer on packed weights; the precision is "float32" or "int8"."""
 

@@ -54,6 +54,7 @@ class GpuWorker:
         self._arrived: list[RequestId] = []
         self._load = WorkerLoad()
         self._model_name = ""
+        self._backend = ""
         self._context_tokens = 0
         self._thread: EngineThread | None = None
         self._grammars: Grammars | None = None
@@ -67,6 +68,7 @@ class GpuWorker:
         await self._station.open()
         built = await asyncio.to_thread(build_engine, self._config, self.site.clock)
         self._model_name, self._context_tokens = built.model_name, built.context_tokens
+        self._backend = built.backend
         self._grammars = built.grammars
         self._load = built.engine.load()
         self._metrics.loaded(self._load)
@@ -118,6 +120,8 @@ class GpuWorker:
             context_tokens=self._context_tokens,
             block_tokens=BLOCK_TOKENS,
             load=load_to_pb(self._load),
+            num_devices=1,
+            backend=self._backend,
         )
 
     def _handle(self, event: EngineEvent) -> None:

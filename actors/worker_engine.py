@@ -2,75 +2,70 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
-
-from cluster.blocks.pool import BlockPool
 from cluster.clock import Clock
 from cluster.config import GpuWorkerConfig, ThothConfig
+from cluster.engine.assemble import (
+    Backend,
+    Device,
+    EngineOptions,
+    KvFormat,
+    WeightFormat,
+    assemble_engine,
+)
 from cluster.engine.engine import Engine, StepReport
-from cluster.engine.forward import EagerForward
-from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.engine.sampling import Sampler
 from cluster.models.catalogue import resolve_model
-from cluster.models.decoder import Decoder
-from cluster.models.determinism import row_multiple_for
-from cluster.models.folder import load_decoder
 from cluster.request import Request, WorkerLoad
-from cluster.scheduling.iteration import IterationLimits, IterationScheduler
 from cluster.telemetry import catalogue
 from cluster.telemetry.metrics import Metrics
 from cluster.text.grammar import Grammars
 from cluster.text.tokenizer import Tokenizer
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """An engine and what is to be said of it."""
+    """An engine and what is to be said of it: `backend` says what computes."""
 
     engine: Engine
     model_name: str
     context_tokens: int
     grammars: Grammars
+    backend: str
 
 
 def build_engine(config: ThothConfig, clock: Clock) -> Built:
     """Loads the weights: seconds. Raises Refused for a model that cannot be served."""
-    worker = config.gpu_worker
-    torch.set_num_threads(worker.threads or _fair_share(worker))
     folder = resolve_model(config.model.source, config.models_dir)
-    model = load_decoder(folder.path, row_multiple=1)
-    if worker.deterministic:
-        multiple = row_multiple_for(model.weights)
-        log.info("rows are padded to multiples of %d: so few keep their bits here", multiple)
-        model = Decoder(model.config, model.weights, multiple)
-    shape = model.config
-    context_tokens = min(config.model.context_tokens or shape.max_position, shape.max_position)
-    limits = IterationLimits(
+    assembled = assemble_engine(folder.path, engine_options(config), clock)
+    engine = assembled.engine
+    grammars = Grammars(Tokenizer.from_folder(folder.path), engine.vocab_size)
+    return Built(
+        replace(engine, sampler=Sampler(grammars)),
+        config.model.name or folder.name,
+        assembled.context_tokens,
+        grammars,
+        assembled.backend,
+    )
+
+
+def engine_options(config: ThothConfig) -> EngineOptions:
+    worker = config.gpu_worker
+    return EngineOptions(
+        device=Device(worker.device),
+        backend=Backend(worker.backend),
+        weights=WeightFormat(worker.weights),
+        kv=KvFormat(worker.kv_dtype),
+        threads=worker.threads or _fair_share(worker),
+        deterministic=worker.deterministic,
+        kv_blocks=worker.kv_blocks,
         step_tokens=worker.step_tokens,
         max_running=worker.max_running,
         max_waiting=worker.max_waiting,
-        context_tokens=context_tokens,
+        context_tokens=config.model.context_tokens,
     )
-    grammars = Grammars(Tokenizer.from_folder(folder.path), shape.vocab_size)
-    engine = Engine(
-        forward=EagerForward(
-            model,
-            KvCache(
-                KvShape(shape.num_layers, shape.num_kv_heads, shape.head_dim), worker.kv_blocks
-            ),
-        ),
-        vocab_size=shape.vocab_size,
-        scheduler=IterationScheduler(limits, BlockPool(worker.kv_blocks)),
-        clock=clock,
-        sampler=Sampler(grammars),
-    )
-    return Built(engine, config.model.name or folder.name, context_tokens, grammars)
 
 
 def _fair_share(worker: GpuWorkerConfig) -> int:

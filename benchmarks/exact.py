@@ -11,29 +11,29 @@ closer than twice that bound: such ties are counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
 import torch
+from cluster.engine.assemble import Backend, EngineOptions, WeightFormat, assemble_engine
 from rich.console import Console
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from benchmarks.catalogue import Scale
 from benchmarks.result import Outcome, Row, Verdict
-from cluster.blocks.pool import BlockPool, blocks_for
+from cluster.blocks.pool import BlockPool
 from cluster.clock import MonotonicClock
 from cluster.documents.reference import load_reference
-from cluster.engine.engine import Attend, Engine
-from cluster.engine.kv_cache import KvCache, KvShape
+from cluster.engine.engine import Engine
+from cluster.engine.forward import Attend, EagerForward, Model
 from cluster.ids import RequestId
+from cluster.kernels import kernels_available
 from cluster.models.catalogue import resolve_model
-from cluster.models.decoder import Decoder
-from cluster.models.folder import load_decoder
 from cluster.request import Request, Sampling, TokenIds
 from cluster.scheduling.iteration import IterationLimits, IterationScheduler
 from cluster.text.tokenizer import Tokenizer
@@ -44,13 +44,14 @@ TOLERANCE = 4.0
 # (texts, tokens of the longest); lengths go down from there.
 SHORTEST = 32
 SIZES = {Scale.QUICK: (3, 320), Scale.FULL: (20, 2000)}
+KV_BLOCKS = 160
 
 
 @dataclass
 class EveryRow:
     """The model, asked for the logits of all rows so that every position can be compared."""
 
-    model: Decoder
+    model: Model
     logits: list[Tensor] = field(default_factory=list)
 
     def forward(
@@ -63,8 +64,10 @@ class EveryRow:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """One text. Errors are largest absolute differences of a logit from the float64 reference."""
+    """One text by one engine. Errors are largest absolute differences of a logit from the float64
+    reference."""
 
+    engine: str
     num_tokens: int
     num_segments: int
     ours: float
@@ -77,19 +80,39 @@ class Agreement:
         return self.ours / self.theirs
 
 
-def our_logits(model: Decoder, segments: tuple[TokenIds, ...], step_tokens: int) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class OurEngine:
+    """What an engine of ours runs on."""
+
+    forward: EagerForward
+    vocab_size: int
+
+
+def engines(folder: Path) -> dict[str, OurEngine]:
+    """One for each way of computing in float32 that this machine has."""
+    kinds = {"torch, 2 threads": EngineOptions(backend=Backend.TORCH, threads=2)}
+    if kernels_available():
+        for threads in (1, 2):
+            name = f"native, {threads} thread{'s'[: threads - 1]}"
+            kinds[name] = EngineOptions(backend=Backend.NATIVE, threads=threads)
+    found = {}
+    for name, options in kinds.items():
+        exact = replace(options, weights=WeightFormat.FLOAT32, kv_blocks=KV_BLOCKS)
+        engine = assemble_engine(folder, exact, MonotonicClock()).engine
+        if not isinstance(engine.forward, EagerForward):
+            raise TypeError(f"{name} is not computed eagerly")
+        found[name] = OurEngine(engine.forward, engine.vocab_size)
+    return found
+
+
+def our_logits(ours: OurEngine, segments: tuple[TokenIds, ...], step_tokens: int) -> Tensor:
     """[tokens, vocab]: the prompt through the engine, `step_tokens` rows at a time."""
-    num_tokens = sum(map(len, segments))
-    config = model.config
-    num_blocks = sum(blocks_for(len(s)) for s in segments) + 1
-    limits = IterationLimits(step_tokens, 1, 0, num_tokens + 1)
-    shape = KvShape(config.num_layers, config.num_kv_heads, config.head_dim)
-    every_row = EveryRow(model)
+    limits = IterationLimits(step_tokens, 1, 0, sum(map(len, segments)) + 1)
+    every_row = EveryRow(ours.forward.model)
     engine = Engine(
-        model=every_row,
-        vocab_size=config.vocab_size,
-        scheduler=IterationScheduler(limits, BlockPool(num_blocks)),
-        cache=KvCache(shape, num_blocks),
+        forward=replace(ours.forward, model=every_row),
+        vocab_size=ours.vocab_size,
+        scheduler=IterationScheduler(limits, BlockPool(KV_BLOCKS)),
         clock=MonotonicClock(),
     )
     engine.submit(Request(RequestId("exact"), segments, Sampling(max_tokens=1), float("inf")))
@@ -134,31 +157,32 @@ def texts(tokenizer: Tokenizer, count: int, longest: int) -> Iterator[TokenIds]:
         yield tokenizer.encode(topic.text)[:length]
 
 
-def agreements(scale: Scale, cache_dir: Path, threads: int) -> Iterator[Agreement]:
-    """Compares text after text."""
-    torch.set_num_threads(threads)
+def agreements(scale: Scale, cache_dir: Path) -> Iterator[Agreement]:
+    """Compares text after text, each by every engine."""
     folder = resolve_model(MODEL, cache_dir)
     tokenizer = Tokenizer.from_folder(folder.path)
-    model = load_decoder(folder.path)
+    ours = engines(folder.path)
     single = Reference(folder.path, torch.float32)
     double = Reference(folder.path, torch.float64)
     random = Random(SEED)
     for ids in texts(tokenizer, *SIZES[scale]):
         segments = cut(ids, random)
-        ours = our_logits(model, segments, step_tokens=random.choice([64, 200, 512]))
-        found = compare(ours, single.logits(ids), double.logits(ids))
-        yield Agreement(len(ids), len(segments), *found)
+        theirs, truth = single.logits(ids), double.logits(ids)
+        for name, engine in ours.items():
+            logits = our_logits(engine, segments, step_tokens=random.choice([64, 200, 512]))
+            yield Agreement(name, len(ids), len(segments), *compare(logits, theirs, truth))
 
 
 def run(scale: Scale, console: Console) -> Outcome:
-    """One row a text."""
+    """One row a text and engine."""
     rows: list[Row] = []
     found: list[Agreement] = []
     with TemporaryDirectory() as cache_dir:
-        for agreement in agreements(scale, Path(cache_dir), threads=2):
+        for agreement in agreements(scale, Path(cache_dir)):
             found.append(agreement)
             rows.append(
                 {
+                    "engine": agreement.engine,
                     "tokens": agreement.num_tokens,
                     "segments": agreement.num_segments,
                     "our_error": agreement.ours,
@@ -168,22 +192,26 @@ def run(scale: Scale, console: Console) -> Outcome:
                     "wrong": agreement.num_wrong,
                 }
             )
-            console.print(f"{agreement.num_tokens} tokens: ratio {agreement.ratio:.2f}")
-    worst = max(a.ratio for a in found)
-    positions, wrong = sum(a.num_tokens for a in found), sum(a.num_wrong for a in found)
-    return Outcome(
-        rows=rows,
-        verdicts=(
+            said = f"{agreement.engine}, {agreement.num_tokens} tokens: ratio {agreement.ratio:.2f}"
+            console.print(said)
+    return Outcome(rows=rows, verdicts=_verdicts(found), seed=SEED)
+
+
+def _verdicts(found: Sequence[Agreement]) -> tuple[Verdict, ...]:
+    """For each engine the worst of its texts."""
+    verdicts = []
+    for name in sorted({a.engine for a in found}):
+        texts_of = [a for a in found if a.engine == name]
+        worst = max(a.ratio for a in texts_of)
+        wrong, ties = sum(a.num_wrong for a in texts_of), sum(a.num_ties for a in texts_of)
+        positions = sum(a.num_tokens for a in texts_of)
+        verdicts.append(
             Verdict(
-                f"|logit - float64| at most {TOLERANCE:g} times transformers' float32 error",
-                f"at most {worst:.2f} times, over {positions} positions of {len(found)} texts",
-                worst <= TOLERANCE,
-            ),
-            Verdict(
-                "the greedy token differs only at ties",
-                f"{wrong} wrong, {sum(a.num_ties for a in found)} ties",
-                wrong == 0,
-            ),
-        ),
-        seed=SEED,
-    )
+                f"{name}: |logit - float64| at most {TOLERANCE:g} times transformers' float32 "
+                "error, and the greedy token differs only at ties",
+                f"at most {worst:.2f} times, {wrong} wrong, {ties} ties, {positions} positions "
+                f"of {len(texts_of)} texts",
+                worst <= TOLERANCE and wrong == 0,
+            )
+        )
+    return tuple(verdicts)

@@ -27,8 +27,9 @@ class ModelConfig(Section):
 
     source: str = Field(
         "smollm2-135m-instruct",
-        description="A name from the catalogue (`smollm2-135m-instruct`), a .gguf file, or a "
-        "Hugging Face folder with config.json, safetensors and tokenizer.json.",
+        description="A name from the catalogue (`smollm2-135m-instruct`); a .gguf file (Llama, "
+        "Qwen2, Qwen3); a Hugging Face folder (Llama, Mistral, Qwen2, Qwen3) with config.json, "
+        "safetensors and tokenizer.json; or `organisation/name[@revision]` of the Hub.",
     )
     name: str | None = Field(
         None,
@@ -60,8 +61,10 @@ class GpuWorkerConfig(Section):
     threads: Count | None = Field(
         None, description="Threads that compute, per worker; by default the cores shared out."
     )
-    kv_blocks: Count = Field(
-        2048, description="KV pool in blocks of 16 tokens, shared by all running requests."
+    kv_blocks: Count | None = Field(
+        None,
+        description="KV pool in blocks of 16 tokens, shared by all running requests; by default "
+        "2048 on the cpu, and what memory is left for on cuda.",
     )
     max_running: Count = Field(32, description="Requests computed together.")
     max_waiting: int = Field(

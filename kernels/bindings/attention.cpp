@@ -1,9 +1,163 @@
+#include "attention.h"
+
+#include <chrono>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "arrays.h"
 #include "bindings.h"
+#include "probe_kernel.h"
 
 namespace nb = nanobind;
+using namespace nb::literals;
 
 namespace thoth::bindings {
 
-void bind_attention(nb::module_&) {}
+template <>
+constexpr const char* element_name<std::int32_t>() {
+  return "int32";
+}
+
+namespace {
+
+[[noreturn]] void refuse(const std::string& what) { throw nb::value_error(what.c_str()); }
+
+KvType kv_type(const char* name, const Array& array) {
+  constexpr nb::dlpack::dtype kFloat16{static_cast<std::uint8_t>(nb::dlpack::dtype_code::Float), 16,
+                                       1};
+  constexpr nb::dlpack::dtype kBFloat16{
+      static_cast<std::uint8_t>(nb::dlpack::dtype_code::Bfloat), 16, 1};
+  if (array.dtype() == nb::dtype<float>()) return KvType::float32;
+  if (array.dtype() == kFloat16) return KvType::float16;
+  if (array.dtype() == kBFloat16) return KvType::bfloat16;
+  refuse(std::string(name) + " is float32, float16 or bfloat16");
+}
+
+// Blocks any distance apart, each [kv_heads, rows, columns] without gaps.
+void check_blocks(const char* name, const Array& array) {
+  bool fits = array.ndim() == 4 && array.device_type() == nb::device::cpu::value;
+  std::int64_t step = 1;
+  for (std::size_t i = 4; fits && i-- > 1;) {
+    const auto size = static_cast<std::int64_t>(array.shape(i));
+    fits = size > 0 && (size == 1 || array.stride(i) == step);
+    step *= size;
+  }
+  if (!fits) {
+    refuse(std::string(name) + " is 4 axes on the cpu, contiguous in the last three");
+  }
+}
+
+KvCache kv_cache(const Array& k, const Array& v) {
+  check_blocks("k_cache", k);
+  check_blocks("v_cache", v);
+  const KvType type = kv_type("k_cache", k);
+  if (kv_type("v_cache", v) != type) refuse("v_cache has another type than k_cache");
+  if (k.shape(3) != kBlockTokens) refuse("k_cache is [blocks, kv_heads, head_dim, 16]");
+  if (v.shape(0) != k.shape(0) || v.shape(1) != k.shape(1) || v.shape(2) != kBlockTokens ||
+      v.shape(3) != k.shape(2)) {
+    refuse("v_cache is [blocks, kv_heads, 16, head_dim] of the same sizes as k_cache");
+  }
+  const auto bytes = static_cast<std::ptrdiff_t>(k.itemsize());
+  return {static_cast<char*>(k.data()),
+          static_cast<char*>(v.data()),
+          k.stride(0) * bytes,
+          v.stride(0) * bytes,
+          static_cast<std::int64_t>(k.shape(0)),
+          static_cast<int>(k.shape(1)),
+          static_cast<int>(k.shape(2)),
+          type};
+}
+
+std::span<const std::int32_t> numbers(const Array& array, const char* name) {
+  return {elements<std::int32_t>(array, name, {-1}), array.shape(0)};
+}
+
+void make_plan(AttentionPlan* place, const Array& run_rows, const Array& run_offsets,
+                         const Array& run_segments, const Array& segment_tokens,
+                         const Array& segment_offsets, const Array& block_ids) {
+  const std::int32_t* rows = elements<std::int32_t>(run_rows, "run_rows", {-1, 2});
+  new (place) AttentionPlan({{rows, 2 * run_rows.shape(0)},
+                                    numbers(run_offsets, "run_offsets"),
+                                    numbers(run_segments, "run_segments"),
+                                    numbers(segment_tokens, "segment_tokens"),
+                                    numbers(segment_offsets, "segment_offsets"),
+                                    numbers(block_ids, "block_ids")});
+}
+
+long size_of(const Array& array, std::size_t axis) {
+  return axis < array.ndim() ? static_cast<long>(array.shape(axis)) : -1;
+}
+
+void attend(AttentionPlan& plan, const Array& q, const Array& k_cache, const Array& v_cache,
+            const Array& o, const Array& lse, Threads& threads) {
+  const KvCache cache = kv_cache(k_cache, v_cache);
+  const long num_rows = size_of(q, 0), heads = size_of(q, 1);
+  const AttentionRows rows{elements<float>(q, "q", {-1, -1, cache.head_dim}),
+                           elements<float>(o, "o", {num_rows, heads, cache.head_dim}),
+                           elements<float>(lse, "lse", {num_rows, heads}),
+                           static_cast<int>(num_rows), static_cast<int>(heads)};
+  const nb::gil_scoped_release unlocked;
+  plan.attend(rows, cache, threads);
+}
+
+void append_rows(const Array& k_cache, const Array& v_cache, const Array& slots, const Array& k,
+                 const Array& v, Threads& threads) {
+  const KvCache cache = kv_cache(k_cache, v_cache);
+  const std::int64_t* places = elements<std::int64_t>(slots, "slots", {-1});
+  const long num_rows = size_of(slots, 0);
+  const float* keys = elements<float>(k, "k", {num_rows, cache.kv_heads, cache.head_dim});
+  const float* values = elements<float>(v, "v", {num_rows, cache.kv_heads, cache.head_dim});
+  const nb::gil_scoped_release unlocked;
+  append(cache, {places, static_cast<std::size_t>(num_rows)}, keys, values, threads);
+}
+
+double seconds_of(Threads& threads, auto&& body) {
+  const auto begin = std::chrono::steady_clock::now();
+  threads.run(threads.count(), [&](int task, int) { body(task); });
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+// Bytes a second of one pass over all of `data`, a part for each thread.
+double probe_read(const Array& data, Threads& threads) {
+  const float* all = elements<float>(data, "data", {-1});
+  const std::size_t part = data.shape(0) * sizeof(float) / static_cast<std::size_t>(threads.count());
+  std::vector<float> sums(static_cast<std::size_t>(threads.count()));
+  const nb::gil_scoped_release unlocked;
+  const auto& kernel = probe_kernels();
+  const double seconds = seconds_of(threads, [&](int task) {
+    const auto i = static_cast<std::size_t>(task);
+    sums[i] = kernel.read_all(reinterpret_cast<const char*>(all) + i * part / 64 * 64, part);
+  });
+  return static_cast<double>(part) * threads.count() / seconds;
+}
+
+// Floating-point operations a second of independent multiply-adds on all threads.
+double probe_multiply_add(long rounds, Threads& threads) {
+  std::vector<float> sums(static_cast<std::size_t>(threads.count()));
+  const nb::gil_scoped_release unlocked;
+  const auto& kernel = probe_kernels();
+  const double seconds = seconds_of(threads, [&](int task) {
+    sums[static_cast<std::size_t>(task)] = kernel.multiply_add_all(rounds);
+  });
+  return 2.0 * kProbeSteps * kernel.lanes * static_cast<double>(rounds) * threads.count() / seconds;
+}
+
+}  // namespace
+
+void bind_attention(nb::module_& module) {
+  nb::class_<AttentionPlan>(module, "AttentionPlan",
+                            "What a step's rows attend, for all of its layers and one caller.")
+      .def("__init__", &make_plan, "run_rows"_a, "run_offsets"_a, "run_segments"_a,
+           "segment_tokens"_a, "segment_offsets"_a, "block_ids"_a)
+      .def("attend", &attend, "q"_a, "k_cache"_a, "v_cache"_a, "o"_a, "lse"_a, "threads"_a,
+           "Writes the rows' states to o [rows, heads, head_dim] and lse [rows, heads].");
+  module.def("append", &append_rows, "k_cache"_a, "v_cache"_a, "slots"_a, "k"_a, "v"_a, "threads"_a,
+             "Writes k and v [rows, kv_heads, head_dim] into slots [rows] of the blocks.");
+  module.def("probe_read", &probe_read, "data"_a, "threads"_a,
+             "Bytes a second of one pass over a float32 array.");
+  module.def("probe_multiply_add", &probe_multiply_add, "rounds"_a, "threads"_a,
+             "Floating-point operations a second without memory.");
+}
 
 }  // namespace thoth::bindings

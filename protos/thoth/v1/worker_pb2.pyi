@@ -220,11 +220,17 @@ class DescribeWorkerResponse(_message.Message):
     CONTEXT_TOKENS_FIELD_NUMBER: _builtins.int
     BLOCK_TOKENS_FIELD_NUMBER: _builtins.int
     LOAD_FIELD_NUMBER: _builtins.int
+    NUM_DEVICES_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     incarnation: _builtins.str
     model: _builtins.str
     context_tokens: _builtins.int
     block_tokens: _builtins.int
+    num_devices: _builtins.int
+    """Devices that compute together (tensor parallel); 1 today."""
+    backend: _builtins.str
+    """What computes, in words: device, backend, weights, KV, threads."""
     @_builtins.property
     def load(self) -> Global___WorkerLoad: ...
     def __init__(
@@ -236,10 +242,12 @@ class DescribeWorkerResponse(_message.Message):
         context_tokens: _builtins.int = ...,
         block_tokens: _builtins.int = ...,
         load: Global___WorkerLoad | None = ...,
+        num_devices: _builtins.int = ...,
+        backend: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["load", b"load"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_tokens", b"block_tokens", "context_tokens", b"context_tokens", "incarnation", b"incarnation", "load", b"load", "model", b"model", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "block_tokens", b"block_tokens", "context_tokens", b"context_tokens", "incarnation", b"incarnation", "load", b"load", "model", b"model", "name", b"name", "num_devices", b"num_devices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,219 @@
+"""From a model folder and a handful of choices to an engine that runs.
+
+    device  backend    attention          decoder            weights
+    cpu     native     thoth_kernels      thoth_kernels      float32, int8
+    cpu     torch      torch reference    torch              float32
+    cuda    native     Triton             torch              float32, float16, bfloat16
+    cuda    torch      torch reference    torch              float32, float16, bfloat16
+
+Sums are float32 everywhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from cluster.attention.native import NativeBackend
+from cluster.attention.reference import ReferenceBackend
+from cluster.blocks.pool import BlockPool
+from cluster.clock import Clock
+from cluster.engine.device import open_device
+from cluster.engine.engine import Engine
+from cluster.engine.forward import EagerForward, Forward
+from cluster.engine.kv_cache import KvCache, KvShape
+from cluster.errors import Unsupported
+from cluster.kernels import kernels, kernels_available
+from cluster.models.config import DecoderConfig
+from cluster.models.decoder import Decoder
+from cluster.models.determinism import row_multiple_for
+from cluster.models.folder import load_decoder
+from cluster.models.native import NativeDecoder, Precision
+from cluster.scheduling.iteration import IterationLimits, IterationScheduler
+
+log = logging.getLogger(__name__)
+
+
+class Device(StrEnum):
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Backend(StrEnum):
+    """AUTO is NATIVE where that can be, TORCH elsewhere."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    TORCH = "torch"
+
+
+class WeightFormat(StrEnum):
+    """AUTO is the fastest that device and backend offer and that keeps perplexity: the first of
+    their row in `_WEIGHTS`."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    INT8 = "int8"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
+class KvFormat(StrEnum):
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+CPU_BLOCKS = 2048
+
+# What each device and backend can multiply with.
+_WEIGHTS = {
+    (Device.CPU, Backend.NATIVE): (WeightFormat.INT8, WeightFormat.FLOAT32),
+    (Device.CPU, Backend.TORCH): (WeightFormat.FLOAT32,),
+    (Device.CUDA, Backend.NATIVE): (
+        WeightFormat.BFLOAT16,
+        WeightFormat.FLOAT16,
+        WeightFormat.FLOAT32,
+    ),
+    (Device.CUDA, Backend.TORCH): (
+        WeightFormat.BFLOAT16,
+        WeightFormat.FLOAT16,
+        WeightFormat.FLOAT32,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What a user chooses. `threads` are for the cpu; `kv_blocks` None is 2,048 on the cpu and what
+    fits on cuda; `context_tokens` None is what the model was trained for. `deterministic` pads the
+    rows of torch's products on the cpu, whose bits else depend on the batch: the native ones never
+    do."""
+
+    device: Device = Device.CPU
+    backend: Backend = Backend.AUTO
+    weights: WeightFormat = WeightFormat.AUTO
+    kv: KvFormat = KvFormat.FLOAT32
+    threads: int = 1
+    deterministic: bool = True
+    kv_blocks: int | None = None
+    step_tokens: int = 512
+    max_running: int = 32
+    max_waiting: int = 128
+    context_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """`backend` says in words what computes: for logs, metrics and `thoth doctor`."""
+
+    engine: Engine
+    backend: str
+    context_tokens: int
+
+
+def assemble_engine(folder: Path, options: EngineOptions, clock: Clock) -> Assembled:
+    """Loads the weights: seconds. Raises Refused for a model or choices that cannot be served."""
+    options = resolved(options)
+    torch.set_num_threads(options.threads)
+    device = open_device(options.device)
+    decoder = load_decoder(folder, device, _DTYPES.get(options.weights, torch.float32))
+    config = decoder.config
+    context_tokens = min(options.context_tokens or config.max_position, config.max_position)
+    limits = IterationLimits(
+        step_tokens=options.step_tokens,
+        max_running=options.max_running,
+        max_waiting=options.max_waiting,
+        context_tokens=context_tokens,
+    )
+    num_blocks = _num_blocks(options, decoder)
+    engine = Engine(
+        forward=_forward(options, decoder, num_blocks, limits),
+        vocab_size=config.vocab_size,
+        scheduler=IterationScheduler(limits, BlockPool(num_blocks)),
+        clock=clock,
+    )
+    said = describe(options)
+    log.info("computing with %s, %d KV blocks", said, num_blocks)
+    return Assembled(engine, said, context_tokens)
+
+
+def _num_blocks(options: EngineOptions, decoder: Decoder) -> int:
+    if options.kv_blocks is not None:
+        return options.kv_blocks
+    if options.device is Device.CPU:
+        return CPU_BLOCKS
+    device = decoder.weights.embedding.device
+    shape = kv_shape(decoder.config, options.kv)
+    blocks: int = cuda().fitting_blocks(decoder, shape, device, options.step_tokens)
+    return blocks
+
+
+def _forward(
+    options: EngineOptions, decoder: Decoder, num_blocks: int, limits: IterationLimits
+) -> Forward:
+    shape = kv_shape(decoder.config, options.kv)
+    if options.device is Device.CUDA and options.backend is Backend.NATIVE:
+        forward: Forward = cuda().graphed_forward(decoder, shape, num_blocks, limits)
+        return forward
+    cache = KvCache(shape, num_blocks, decoder.weights.embedding.device)
+    if options.device is Device.CUDA:
+        return EagerForward(decoder, cache, ReferenceBackend(options.device))
+    if options.backend is Backend.NATIVE:
+        threads = kernels().Threads(options.threads)
+        precision = Precision(options.weights.value)
+        native = NativeDecoder(decoder.config, decoder.weights, threads, precision)
+        return EagerForward(native, cache, NativeBackend(threads))
+    multiple = row_multiple_for(decoder.weights) if options.deterministic else 1
+    return EagerForward(Decoder(decoder.config, decoder.weights, multiple), cache)
+
+
+def cuda() -> ModuleType:
+    """`cluster.engine.cuda`, which imports Triton. Raises Unsupported where there is none."""
+    try:
+        return import_module("cluster.engine.cuda")
+    except ImportError as error:
+        raise Unsupported(
+            f"device cuda needs Triton, which does not import: {error}",
+            field="gpu_worker.device",
+            limit="a CUDA build of torch, or device cpu",
+        ) from error
+
+
+def kv_shape(config: DecoderConfig, kv: KvFormat = KvFormat.FLOAT32) -> KvShape:
+    return KvShape(config.num_layers, config.num_kv_heads, config.head_dim, _DTYPES[kv])
+
+
+def resolved(options: EngineOptions) -> EngineOptions:
+    """Without AUTO. Raises Unsupported for weights that device and backend do not multiply with."""
+    backend = options.backend
+    if backend is Backend.AUTO:
+        is_native = options.device is Device.CUDA or kernels_available()
+        backend = Backend.NATIVE if is_native else Backend.TORCH
+    offered = _WEIGHTS[options.device, backend]
+    weights = offered[0] if options.weights is WeightFormat.AUTO else options.weights
+    if weights not in offered:
+        raise Unsupported(
+            f"{weights} weights are not computed on {options.device} by the {backend} backend",
+            field="gpu_worker.weights",
+            limit=" or ".join(offered),
+        )
+    return replace(options, backend=backend, weights=weights)
+
+
+def describe(options: EngineOptions) -> str:
+    """One line: device, backend with its instruction set, weights, KV and threads."""
+    options = resolved(options)
+    name = "torch"
+    if options.backend is Backend.NATIVE:
+        name = "triton" if options.device is Device.CUDA else f"thoth_kernels {kernels().isa()}"
+    threads = f", {options.threads} threads" if options.device is Device.CPU else ""
+    return f"{options.device}: {name}, {options.weights} weights, {options.kv} KV{threads}"
