@@ -43,12 +43,8 @@ class OneLinear {
   OneLinear(const Array& weight, const Maybe& bias, const std::string& precision, Threads& threads)
       : threads_(threads),
         linear_(floats(weight, "weight", {-1, -1}), floats(bias, "bias", {sized(weight, 0)}),
-<<<<<<< HEAD
                 {sized(weight, 0), sized(weight, 1), precision_named(precision)}, arena_,
                 threads) {}
-=======
-                {sized(weight, 0), sized(weight, 1), precision_named(precision)}, threads) {}
->>>>>>> main
 
   void apply(const Array& x, const Array& out) {
     const int rows = sized(x, 0);
@@ -59,18 +55,11 @@ class OneLinear {
                   threads_);
   }
 
-<<<<<<< HEAD
   std::size_t bytes() const { return arena_.bytes(); }
 
  private:
   Threads& threads_;
   Arena arena_;
-=======
-  std::size_t bytes() const { return linear_.bytes(); }
-
- private:
-  Threads& threads_;
->>>>>>> main
   Linear linear_;
   Levels levels_;
 };

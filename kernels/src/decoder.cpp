@@ -31,13 +31,8 @@ Decoder::Decoder(DecoderShape shape, const EndWeights& ends, Threads& threads)
 }
 
 Linear Decoder::pack(const float* weights, const float* bias, int outputs, int inputs,
-<<<<<<< HEAD
                      Kind kind) {
   return Linear(weights, bias, {outputs, inputs, shape_.precision, kind}, arena_, threads_);
-=======
-                     Kind kind) const {
-  return Linear(weights, bias, {outputs, inputs, shape_.precision, kind}, threads_);
->>>>>>> main
 }
 
 void Decoder::add_layer(const LayerWeights& w) {
@@ -54,18 +49,6 @@ void Decoder::add_layer(const LayerWeights& w) {
   });
 }
 
-<<<<<<< HEAD
-=======
-std::size_t Decoder::bytes() const {
-  std::size_t sum = embedding_.bytes();
-  for (const Linear& head : head_) sum += head.bytes();
-  for (const Layer& layer : layers_) {
-    sum += layer.qkv.bytes() + layer.output.bytes() + layer.gate_up.bytes() + layer.down.bytes();
-  }
-  return sum;
-}
-
->>>>>>> main
 void Decoder::embed(const std::int64_t* ids, const StepRows& rows) {
   for_rows(threads_, rows.count, [&](int row) {
     embedding_.read(static_cast<int>(ids[row]), rows.x + static_cast<long>(row) * shape_.hidden);

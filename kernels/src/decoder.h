@@ -64,12 +64,8 @@ class Decoder {
 
   int num_layers() const { return static_cast<int>(layers_.size()); }
   const DecoderShape& shape() const { return shape_; }
-<<<<<<< HEAD
   // What the packed weights take.
   std::size_t bytes() const { return arena_.bytes(); }
-=======
-  std::size_t bytes() const;
->>>>>>> main
 
   // x = embedding rows of ids [count], each in [0, vocab).
   void embed(const std::int64_t* ids, const StepRows& rows);
@@ -88,11 +84,7 @@ class Decoder {
     Linear qkv, output, gate_up, down;
   };
 
-<<<<<<< HEAD
   Linear pack(const float* weights, const float* bias, int outputs, int inputs, Kind kind);
-=======
-  Linear pack(const float* weights, const float* bias, int outputs, int inputs, Kind kind) const;
->>>>>>> main
   const Linear& head() const { return head_.empty() ? embedding_ : head_.front(); }
   RowsIn normed(const Norm& norm, const StepRows& rows);
   void turn(const Layer& layer, const StepRows& rows, int row);
@@ -101,10 +93,7 @@ class Decoder {
 
   DecoderShape shape_;
   Threads& threads_;
-<<<<<<< HEAD
   Arena arena_;
-=======
->>>>>>> main
   Linear embedding_;
   std::vector<Linear> head_;  // one, or none when the embedding is the head
   Norm norm_;

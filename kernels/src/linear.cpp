@@ -46,19 +46,11 @@ void Linear::multiply(const Block& block, int panel, float* tile) const {
   const auto& kernels = linear_kernels();
   if (shape_.precision == Precision::int8) {
     const long size = 2L * pairs() * kPanel;
-<<<<<<< HEAD
     kernels.multiply_int8(block.levels, block.rows, int8s_ + panel * size,
                           scales_ + static_cast<long>(panel) * kPanel, pairs(), tile);
   } else {
     const long size = static_cast<long>(shape_.inputs) * kPanel;
     kernels.multiply_float(block.floats, block.rows, floats_ + panel * size, shape_.inputs,
-=======
-    kernels.multiply_int8(block.levels, block.rows, int8s_.get() + panel * size,
-                          scales_.get() + static_cast<long>(panel) * kPanel, pairs(), tile);
-  } else {
-    const long size = static_cast<long>(shape_.inputs) * kPanel;
-    kernels.multiply_float(block.floats, block.rows, floats_.get() + panel * size, shape_.inputs,
->>>>>>> main
                            tile);
   }
 }
@@ -90,11 +82,7 @@ void Linear::apply(RowsIn x, Into into, RowsOut out, Levels& levels, Threads& th
       alignas(64) float tile[kBlockRows * kPanel];
       multiply(block, panel, tile);
       const int column = panel * panel_columns();
-<<<<<<< HEAD
       const float* bias = bias_ == nullptr ? nullptr : bias_ + panel * kPanel;
-=======
-      const float* bias = bias_.count() == 0 ? nullptr : bias_.get() + panel * kPanel;
->>>>>>> main
       store(tile, block.rows, std::min(panel_columns(), columns() - column), bias,
             out.values + block.first * out.stride + column, out.stride);
     }

@@ -5,10 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-<<<<<<< HEAD
 #include "linear_arena.h"
-=======
->>>>>>> main
 #include "linear_buffer.h"
 #include "linear_kernels.h"
 #include "threads.h"
@@ -17,13 +14,8 @@ namespace thoth {
 
 // int8: weights are symmetric integers in [-127, 127] with a scale for each output. Activations are
 // integers too, with a scale for each row, and as wide as the sums in int32 allow without ever
-<<<<<<< HEAD
 // overflowing (`Linear::limit`): the multiplication reads them as 16 bits anyway, so finer steps
 // are free, and what is lost is lost by the weights alone.
-=======
-// overflowing (`Linear::limit`): the multiplication reads them as 16 bits anyway, so the finer steps
-// are free and what is lost is lost by the weights alone.
->>>>>>> main
 enum class Precision { float32, int8 };
 
 // gated: the weights are those of a gate [n, inputs] and of as many more outputs, and the layer
@@ -60,14 +52,9 @@ class Linear {
     Kind kind = Kind::plain;
   };
 
-<<<<<<< HEAD
   // `weights` is [outputs, inputs], `bias` [outputs] or null; both are packed into the arena, which
   // has to outlive the layer.
   Linear(const float* weights, const float* bias, Shape shape, Arena& arena, Threads& threads);
-=======
-  // `weights` is [outputs, inputs], `bias` [outputs] or null; neither is kept.
-  Linear(const float* weights, const float* bias, Shape shape, Threads& threads);
->>>>>>> main
 
   // out [count, columns()] = x [count, inputs] * weights + bias, gated or not. `levels` is used by
   // int8 layers only.
@@ -80,10 +67,6 @@ class Linear {
   int inputs() const { return shape_.inputs; }
   int outputs() const { return shape_.outputs; }
   int columns() const { return shape_.kind == Kind::gated ? shape_.outputs / 2 : shape_.outputs; }
-<<<<<<< HEAD
-=======
-  std::size_t bytes() const { return floats_.bytes() + int8s_.bytes() + scales_.bytes(); }
->>>>>>> main
   // Levels of activations lie in [-limit, limit].
   int limit() const { return limit_; }
 
@@ -96,34 +79,20 @@ class Linear {
   int output_of(int panel, int lane) const;
   int block_rows(int rows) const;
 
-<<<<<<< HEAD
   void pack_floats(const float* weights, Arena& arena, Threads& threads);
   void pack_int8s(const float* weights, Arena& arena, Threads& threads);
   long pack_int8_row(const float* weights, int panel, int lane);
   void pack_bias(const float* bias, Arena& arena);
-=======
-  void pack_floats(const float* weights, Threads& threads);
-  void pack_int8s(const float* weights, Threads& threads);
-  long pack_int8_row(const float* weights, int panel, int lane);
-  void pack_bias(const float* bias);
->>>>>>> main
   LevelRows quantise(RowsIn x, Levels& levels, Threads& threads) const;
   void multiply(const Block& block, int panel, float* tile) const;
 
   Shape shape_;
   int limit_ = 0;
-<<<<<<< HEAD
   // As linear_kernels.h says; the ones that the precision does not need are null.
   float* floats_ = nullptr;
   std::int8_t* int8s_ = nullptr;
   float* scales_ = nullptr;  // [panels][16]
   float* bias_ = nullptr;    // [panels][16], or null
-=======
-  Buffer<float> floats_;
-  Buffer<std::int8_t> int8s_;
-  Buffer<float> scales_;  // [panels][16]
-  Buffer<float> bias_;    // [panels][16], or empty
->>>>>>> main
 };
 
 // Calls body(row) for every row, a few rows to a task.

@@ -20,17 +20,10 @@ class Buffer {
   Buffer() = default;
   explicit Buffer(std::size_t count) : count_(count) {
     if (count == 0) return;
-<<<<<<< HEAD
     // A multiple of the alignment, as aligned_alloc wants; what is never touched costs nothing.
     const std::size_t align = bytes() >= kHugePage ? kHugePage : kLine;
     const std::size_t size = (bytes() + align - 1) / align * align;
     elements_ = static_cast<Element*>(std::aligned_alloc(align, size));
-=======
-    const std::size_t align = bytes() >= kHugePage ? kHugePage : kLine;
-    const std::size_t size = (bytes() + kLine - 1) / kLine * kLine;
-    // aligned_alloc wants a multiple of the alignment; what is never touched costs nothing.
-    elements_ = static_cast<Element*>(std::aligned_alloc(align, (size + align - 1) / align * align));
->>>>>>> main
     if (elements_ == nullptr) throw std::bad_alloc();
 #if defined(__linux__)
     if (align == kHugePage) madvise(elements_, size, MADV_HUGEPAGE);

@@ -2,10 +2,7 @@
 // sums, 2 of weights, and what is being multiplied.
 #include "linear_kernels.h"
 #include "linear_parts.h"
-<<<<<<< HEAD
 #include "linear_prefetch.h"
-=======
->>>>>>> main
 #include "linear_vector.h"
 
 namespace thoth::THOTH_ISA {
@@ -14,14 +11,9 @@ namespace {
 constexpr int kStripRows = 6;
 
 // Every loop over R is unrolled from the start, or the compiler keeps the sums in memory.
-<<<<<<< HEAD
 template <int R, typename Ahead>
 void float_strip(FloatRows x, const float* weights, int inputs, bool add, float* tile,
                  Ahead ahead) {
-=======
-template <int R>
-void float_strip(FloatRows x, const float* weights, int inputs, bool add, float* tile) {
->>>>>>> main
   Floats sums[R][2];
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) sums[r][0] = sums[r][1] = Floats{};
@@ -29,10 +21,7 @@ void float_strip(FloatRows x, const float* weights, int inputs, bool add, float*
   for (int i = 0; i < inputs; ++i, weights += kPanel) {
     const auto low = load<Floats>(weights);
     const auto high = load<Floats>(weights + 8);
-<<<<<<< HEAD
     ahead.step();
-=======
->>>>>>> main
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) {
       const Floats value = splat(x.values[r * x.stride + i]);
@@ -87,15 +76,9 @@ THOTH_INLINE Ints add_products(Pairs levels, Pairs weights, Ints sums) {
 }
 #endif
 
-<<<<<<< HEAD
 template <int R, typename Ahead>
 void int8_strip(LevelRows x, const std::int8_t* weights, const float* scales, int pairs,
                 float* tile, Ahead ahead) {
-=======
-template <int R>
-void int8_strip(LevelRows x, const std::int8_t* weights, const float* scales, int pairs,
-                float* tile) {
->>>>>>> main
   Ints sums[R][2];
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) sums[r][0] = sums[r][1] = Ints{};
@@ -103,10 +86,7 @@ void int8_strip(LevelRows x, const std::int8_t* weights, const float* scales, in
   for (int i = 0; i < pairs; ++i, weights += 2 * kPanel) {
     const Pairs low = widened(weights);
     const Pairs high = widened(weights + kPanel);
-<<<<<<< HEAD
     ahead.step();
-=======
->>>>>>> main
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) {
       const Pairs value = splat_pair(x.levels + r * x.stride + 2 * i);
@@ -123,17 +103,11 @@ void int8_strip(LevelRows x, const std::int8_t* weights, const float* scales, in
   }
 }
 
-<<<<<<< HEAD
-=======
-// Calls strip(first, Size<n>) for n rows from `first` on until all rows have had their turn: strips
-// as equal as can be, because a lone row waits for its own last sum.
->>>>>>> main
 template <int N>
 struct Size {
   static constexpr int rows = N;
 };
 
-<<<<<<< HEAD
 // Calls strip(first, Size<n>, ahead) for n rows from `first` on until all rows have had their turn:
 // strips as equal as can be, because a lone row waits for its own last sum. `weights` of `size`
 // bytes are read by every strip, `line` bytes at a time.
@@ -158,63 +132,31 @@ THOTH_INLINE void in_strips(int rows, const void* weights, long size, long line,
     const int count = (rows - first + left - 1) / left;
     one(first, count, Shared(weights, size, line, first, count, rows));
     first += count;
-=======
-template <typename Strip>
-THOTH_INLINE void in_strips(int rows, Strip strip) {
-  int left = (rows + kStripRows - 1) / kStripRows;
-  for (int first = 0; first < rows; --left) {
-    const int size = (rows - first + left - 1) / left;
-    switch (size) {
-      case 1: strip(first, Size<1>{}); break;
-      case 2: strip(first, Size<2>{}); break;
-      case 3: strip(first, Size<3>{}); break;
-      case 4: strip(first, Size<4>{}); break;
-      case 5: strip(first, Size<5>{}); break;
-      default: strip(first, Size<6>{}); break;
-    }
-    first += size;
->>>>>>> main
   }
 }
 
 }  // namespace
 
 void multiply_float(FloatRows x, int rows, const float* panel, int inputs, float* tile) {
-<<<<<<< HEAD
   constexpr long kLine = kPanel * sizeof(float);
-=======
->>>>>>> main
   const int num_blocks = (inputs + kFloatInputs - 1) / kFloatInputs;
   const int block = (inputs + num_blocks - 1) / num_blocks;
   for (int start = 0; start < inputs; start += block) {
     const int size = inputs - start < block ? inputs - start : block;
-<<<<<<< HEAD
     const float* weights = panel + static_cast<long>(start) * kPanel;
     in_strips(rows, weights, size * kLine, kLine, [&](int first, auto strip, auto ahead) {
       float_strip<strip.rows>({x.values + first * x.stride + start, x.stride}, weights, size,
                               start > 0, tile + first * kPanel, ahead);
-=======
-    in_strips(rows, [&](int first, auto strip) {
-      float_strip<strip.rows>({x.values + first * x.stride + start, x.stride},
-                              panel + static_cast<long>(start) * kPanel, size, start > 0,
-                              tile + first * kPanel);
->>>>>>> main
     });
   }
 }
 
 void multiply_int8(LevelRows x, int rows, const std::int8_t* panel, const float* scales, int pairs,
                    float* tile) {
-<<<<<<< HEAD
   constexpr long kLine = 2 * kPanel;
   in_strips(rows, panel, pairs * kLine, kLine, [&](int first, auto strip, auto ahead) {
     int8_strip<strip.rows>({x.levels + first * x.stride, x.stride, x.scales + first}, panel, scales,
                            pairs, tile + first * kPanel, ahead);
-=======
-  in_strips(rows, [&](int first, auto strip) {
-    int8_strip<strip.rows>({x.levels + first * x.stride, x.stride, x.scales + first}, panel, scales,
-                           pairs, tile + first * kPanel);
->>>>>>> main
   });
 }
 

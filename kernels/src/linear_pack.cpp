@@ -27,7 +27,6 @@ std::int8_t level_of(float weight, float scale) {
 
 }  // namespace
 
-<<<<<<< HEAD
 Linear::Linear(const float* weights, const float* bias, Shape shape, Arena& arena,
                Threads& threads)
     : shape_(shape) {
@@ -36,15 +35,6 @@ Linear::Linear(const float* weights, const float* bias, Shape shape, Arena& aren
     pack_int8s(weights, arena, threads);
   } else {
     pack_floats(weights, arena, threads);
-=======
-Linear::Linear(const float* weights, const float* bias, Shape shape, Threads& threads)
-    : shape_(shape) {
-  if (bias != nullptr) pack_bias(bias);
-  if (shape_.precision == Precision::int8) {
-    pack_int8s(weights, threads);
-  } else {
-    pack_floats(weights, threads);
->>>>>>> main
   }
 }
 
@@ -55,19 +45,11 @@ int Linear::output_of(int panel, int lane) const {
   return lane < panel_columns() ? column : columns() + column;
 }
 
-<<<<<<< HEAD
 void Linear::pack_floats(const float* weights, Arena& arena, Threads& threads) {
   const long inputs = shape_.inputs;
   floats_ = arena.take<float>(static_cast<std::size_t>(panels() * inputs * kPanel));
   threads.run(panels(), [&](int panel, int) {
     float* packed = floats_ + panel * inputs * kPanel;
-=======
-void Linear::pack_floats(const float* weights, Threads& threads) {
-  const long inputs = shape_.inputs;
-  floats_ = Buffer<float>(static_cast<std::size_t>(panels() * inputs * kPanel));
-  threads.run(panels(), [&](int panel, int) {
-    float* packed = floats_.get() + panel * inputs * kPanel;
->>>>>>> main
     for (int lane = 0; lane < kPanel; ++lane) {
       const int output = output_of(panel, lane);
       for (long i = 0; i < inputs; ++i) {
@@ -77,17 +59,10 @@ void Linear::pack_floats(const float* weights, Threads& threads) {
   });
 }
 
-<<<<<<< HEAD
 void Linear::pack_int8s(const float* weights, Arena& arena, Threads& threads) {
   const auto count = static_cast<std::size_t>(panels()) * kPanel;
   int8s_ = arena.take<std::int8_t>(count * static_cast<std::size_t>(2 * pairs()));
   scales_ = arena.take<float>(count);
-=======
-void Linear::pack_int8s(const float* weights, Threads& threads) {
-  const auto count = static_cast<std::size_t>(panels()) * kPanel;
-  int8s_ = Buffer<std::int8_t>(count * static_cast<std::size_t>(2 * pairs()));
-  scales_ = Buffer<float>(count);
->>>>>>> main
   std::atomic<long> heaviest{1};
   threads.run(panels(), [&](int panel, int) {
     long most = 1;
@@ -108,13 +83,8 @@ long Linear::pack_int8_row(const float* weights, int panel, int lane) {
   const int output = output_of(panel, lane);
   const float* row = output < 0 ? nullptr : weights + static_cast<long>(output) * shape_.inputs;
   const float scale = row == nullptr ? 0.0f : scale_of(row, shape_.inputs);
-<<<<<<< HEAD
   scales_[panel * kPanel + lane] = scale;
   std::int8_t* packed = int8s_ + 2L * panel * pairs() * kPanel + 2 * lane;
-=======
-  scales_.get()[panel * kPanel + lane] = scale;
-  std::int8_t* packed = int8s_.get() + 2L * panel * pairs() * kPanel + 2 * lane;
->>>>>>> main
   long sum = 0;
   for (int i = 0; i < 2 * pairs(); ++i) {
     const bool padding = row == nullptr || i >= shape_.inputs;
@@ -125,21 +95,12 @@ long Linear::pack_int8_row(const float* weights, int panel, int lane) {
   return sum;
 }
 
-<<<<<<< HEAD
 void Linear::pack_bias(const float* bias, Arena& arena) {
   bias_ = arena.take<float>(static_cast<std::size_t>(panels()) * kPanel);
   for (int panel = 0; panel < panels(); ++panel) {
     for (int lane = 0; lane < kPanel; ++lane) {
       const int output = output_of(panel, lane);
       bias_[panel * kPanel + lane] = output < 0 ? 0.0f : bias[output];
-=======
-void Linear::pack_bias(const float* bias) {
-  bias_ = Buffer<float>(static_cast<std::size_t>(panels()) * kPanel);
-  for (int panel = 0; panel < panels(); ++panel) {
-    for (int lane = 0; lane < kPanel; ++lane) {
-      const int output = output_of(panel, lane);
-      bias_.get()[panel * kPanel + lane] = output < 0 ? 0.0f : bias[output];
->>>>>>> main
     }
   }
 }
@@ -148,21 +109,12 @@ void Linear::read(int output, float* weights) const {
   const int panel = output / kPanel;
   const int lane = output % kPanel;
   if (shape_.precision == Precision::float32) {
-<<<<<<< HEAD
     const float* packed = floats_ + static_cast<long>(panel) * shape_.inputs * kPanel + lane;
     for (int i = 0; i < shape_.inputs; ++i) weights[i] = packed[static_cast<long>(i) * kPanel];
     return;
   }
   const std::int8_t* packed = int8s_ + 2L * panel * pairs() * kPanel + 2 * lane;
   const float scale = scales_[output];
-=======
-    const float* packed = floats_.get() + static_cast<long>(panel) * shape_.inputs * kPanel + lane;
-    for (int i = 0; i < shape_.inputs; ++i) weights[i] = packed[static_cast<long>(i) * kPanel];
-    return;
-  }
-  const std::int8_t* packed = int8s_.get() + 2L * panel * pairs() * kPanel + 2 * lane;
-  const float scale = scales_.get()[output];
->>>>>>> main
   for (int i = 0; i < shape_.inputs; ++i) {
     weights[i] = static_cast<float>(packed[(i / 2) * 2L * kPanel + i % 2]) * scale;
   }

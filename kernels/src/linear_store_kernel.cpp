@@ -32,41 +32,22 @@ THOTH_INLINE Floats silu(Floats x) { return x / (exponential(-x) + 1.0f); }
 }  // namespace
 
 void store(const float* tile, int rows, int columns, const float* bias, float* out, long stride) {
-<<<<<<< HEAD
   const Floats low_shift = bias_at(bias, 0);
   const Floats high_shift = bias_at(bias, 8);
   for (int r = 0; r < rows; ++r, tile += kPanel, out += stride) {
     save_some(load<Floats>(tile) + low_shift, columns, out);
     save_some(load<Floats>(tile + 8) + high_shift, columns - 8, out + 8);
-=======
-  for (int half = 0; half < columns; half += 8) {
-    const Floats shift = bias_at(bias, half);
-    for (int r = 0; r < rows; ++r) {
-      const Floats values = load<Floats>(tile + r * kPanel + half) + shift;
-      save_some(values, columns - half, out + r * stride + half);
-    }
->>>>>>> main
   }
 }
 
 void store_sum(const float* tile, int rows, int columns, const float* bias, float* out,
                long stride) {
-<<<<<<< HEAD
   const Floats low_shift = bias_at(bias, 0);
   const Floats high_shift = bias_at(bias, 8);
   for (int r = 0; r < rows; ++r, tile += kPanel, out += stride) {
     save_some(load_some(out, columns) + (load<Floats>(tile) + low_shift), columns, out);
     save_some(load_some(out + 8, columns - 8) + (load<Floats>(tile + 8) + high_shift), columns - 8,
               out + 8);
-=======
-  for (int half = 0; half < columns; half += 8) {
-    const Floats shift = bias_at(bias, half);
-    for (int r = 0; r < rows; ++r) {
-      float* place = out + r * stride + half;
-      const Floats values = load<Floats>(tile + r * kPanel + half) + shift;
-      save_some(load_some(place, columns - half) + values, columns - half, place);
-    }
->>>>>>> main
   }
 }
 

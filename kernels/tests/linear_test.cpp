@@ -89,19 +89,12 @@ double int8_error(const Values& x, const Values& weights, int row, int output, i
 
 CASE(float32_is_near_the_exact_product) {
   Threads threads(1);
-<<<<<<< HEAD
   Arena arena;
-=======
->>>>>>> main
   on_every_isa([&] {
     for (const Size size : kSizes) {
       const Values weights = numbers(at(size.outputs, size.inputs, 0), 1);
       const Values bias = numbers(static_cast<std::size_t>(size.outputs), 2);
-<<<<<<< HEAD
       const Linear linear(weights.data(), bias.data(), {size.outputs, size.inputs}, arena, threads);
-=======
-      const Linear linear(weights.data(), bias.data(), {size.outputs, size.inputs}, threads);
->>>>>>> main
       for (const int rows : {1, 2, 3, 5, 6, 7, 13, 97}) {
         const Values x = numbers(at(rows, size.inputs, 0), 3);
         const Values out = applied(linear, x, rows, threads);
@@ -120,19 +113,12 @@ CASE(float32_is_near_the_exact_product) {
 
 CASE(int8_is_off_by_no_more_than_its_weights_rounding) {
   Threads threads(1);
-<<<<<<< HEAD
   Arena arena;
-=======
->>>>>>> main
   on_every_isa([&] {
     for (const Size size : kSizes) {
       const Values weights = numbers(at(size.outputs, size.inputs, 0), 4);
       const Linear linear(weights.data(), nullptr, {size.outputs, size.inputs, Precision::int8},
-<<<<<<< HEAD
                           arena, threads);
-=======
-                          threads);
->>>>>>> main
       for (const int rows : {1, 4, 7, 97}) {
         const Values x = numbers(at(rows, size.inputs, 0), 5);
         const Values out = applied(linear, x, rows, threads);
@@ -154,15 +140,10 @@ CASE(a_row_has_the_same_bits_alone_and_in_any_company_on_any_threads) {
       for (const Size size : kSizes) {
         constexpr int kRows = 211;
         Threads one(1);
-<<<<<<< HEAD
         Arena arena;
         const Values weights = numbers(at(size.outputs, size.inputs, 0), 6);
         const Linear linear(weights.data(), nullptr, {size.outputs, size.inputs, precision}, arena,
                             one);
-=======
-        const Values weights = numbers(at(size.outputs, size.inputs, 0), 6);
-        const Linear linear(weights.data(), nullptr, {size.outputs, size.inputs, precision}, one);
->>>>>>> main
         const Values x = numbers(at(kRows, size.inputs, 0), 7);
         const Values together = applied(linear, x, kRows, one);
         for (const int count : {1, 2, 3}) {
@@ -187,18 +168,11 @@ CASE(strange_rows_disturb_no_neighbour) {
   constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
   constexpr int kInputs = 67, kOutputs = 21, kRows = 12;
   Threads threads(1);
-<<<<<<< HEAD
   Arena arena;
   on_every_isa([&] {
     for (const Precision precision : {Precision::float32, Precision::int8}) {
       const Values weights = numbers(at(kOutputs, kInputs, 0), 8);
       const Linear linear(weights.data(), nullptr, {kOutputs, kInputs, precision}, arena, threads);
-=======
-  on_every_isa([&] {
-    for (const Precision precision : {Precision::float32, Precision::int8}) {
-      const Values weights = numbers(at(kOutputs, kInputs, 0), 8);
-      const Linear linear(weights.data(), nullptr, {kOutputs, kInputs, precision}, threads);
->>>>>>> main
       const Values calm = numbers(at(kRows, kInputs, 0), 9);
       const Values expected = applied(linear, calm, kRows, threads);
       for (const float strange : {kNaN, kInfinity, -kInfinity, 3e38f, 1e-42f, 0.0f}) {
@@ -223,46 +197,28 @@ CASE(strange_rows_disturb_no_neighbour) {
 
 CASE(the_widest_levels_do_not_overflow) {
   Threads threads(1);
-<<<<<<< HEAD
   Arena arena;
   constexpr int kInputs = 30000;
   const Values weights(kInputs, 1.0f);
   const Values x(kInputs, -2.0f);
   const Linear linear(weights.data(), nullptr, {1, kInputs, Precision::int8}, arena, threads);
-=======
-  constexpr int kInputs = 30000;
-  const Values weights(kInputs, 1.0f);
-  const Values x(kInputs, -2.0f);
-  const Linear linear(weights.data(), nullptr, {1, kInputs, Precision::int8}, threads);
->>>>>>> main
   CHECK(linear.limit() == 563);
   on_every_isa([&] {
     CHECK(std::fabs(applied(linear, x, 1, threads)[0] + 2.0 * kInputs) < 0.1);
   });
-<<<<<<< HEAD
   const Linear narrow(weights.data(), nullptr, {100, 300, Precision::int8}, arena, threads);
-=======
-  const Linear narrow(weights.data(), nullptr, {100, 300, Precision::int8}, threads);
->>>>>>> main
   CHECK(narrow.limit() == 32767);
 }
 
 CASE(a_sum_is_added_to_what_is_there) {
   Threads threads(2);
-<<<<<<< HEAD
   Arena arena;
-=======
->>>>>>> main
   constexpr int kInputs = 40, kOutputs = 37, kRows = 9;
   const Values weights = numbers(at(kOutputs, kInputs, 0), 10);
   const Values x = numbers(at(kRows, kInputs, 0), 11);
   on_every_isa([&] {
     for (const Precision precision : {Precision::float32, Precision::int8}) {
-<<<<<<< HEAD
       const Linear linear(weights.data(), nullptr, {kOutputs, kInputs, precision}, arena, threads);
-=======
-      const Linear linear(weights.data(), nullptr, {kOutputs, kInputs, precision}, threads);
->>>>>>> main
       const Values fresh = applied(linear, x, kRows, threads);
       Values out = numbers(at(kRows, kOutputs, 0), 12);
       const Values before = out;
@@ -275,10 +231,7 @@ CASE(a_sum_is_added_to_what_is_there) {
 
 CASE(a_gated_layer_is_silu_of_the_gate_times_the_other_half) {
   Threads threads(1);
-<<<<<<< HEAD
   Arena arena;
-=======
->>>>>>> main
   on_every_isa([&] {
     for (const int inner : {1, 8, 13, 64}) {
       constexpr int kInputs = 30, kRows = 7;
@@ -288,15 +241,9 @@ CASE(a_gated_layer_is_silu_of_the_gate_times_the_other_half) {
       for (int row = 0; row < kRows; ++row) {
         for (int i = 0; i < kInputs; ++i) x[at(row, kInputs, i)] *= std::ldexp(1.0f, 2 * row - 6);
       }
-<<<<<<< HEAD
       const Linear plain(weights.data(), nullptr, {2 * inner, kInputs}, arena, threads);
       const Linear gated(weights.data(), nullptr,
                          {2 * inner, kInputs, Precision::float32, Kind::gated}, arena, threads);
-=======
-      const Linear plain(weights.data(), nullptr, {2 * inner, kInputs}, threads);
-      const Linear gated(weights.data(), nullptr,
-                         {2 * inner, kInputs, Precision::float32, Kind::gated}, threads);
->>>>>>> main
       const Values both = applied(plain, x, kRows, threads);
       const Values out = applied(gated, x, kRows, threads);
       for (int row = 0; row < kRows; ++row) {
@@ -312,20 +259,12 @@ CASE(a_gated_layer_is_silu_of_the_gate_times_the_other_half) {
 
 CASE(weights_can_be_read_back) {
   Threads threads(1);
-<<<<<<< HEAD
   Arena arena;
   constexpr int kInputs = 45, kOutputs = 50;
   const Values weights = numbers(at(kOutputs, kInputs, 0), 15);
   const Linear wide(weights.data(), nullptr, {kOutputs, kInputs}, arena, threads);
   const Linear narrow(weights.data(), nullptr, {kOutputs, kInputs, Precision::int8}, arena,
                       threads);
-=======
-  constexpr int kInputs = 45, kOutputs = 50;
-  const Values weights = numbers(at(kOutputs, kInputs, 0), 15);
-  const Linear wide(weights.data(), nullptr, {kOutputs, kInputs}, threads);
-  const Linear narrow(weights.data(), nullptr, {kOutputs, kInputs, Precision::int8}, threads);
-  CHECK(narrow.bytes() < wide.bytes() / 3);
->>>>>>> main
   Values row(kInputs);
   for (int o = 0; o < kOutputs; ++o) {
     wide.read(o, row.data());
@@ -339,16 +278,10 @@ CASE(weights_can_be_read_back) {
 
 CASE(no_rows_are_no_work) {
   Threads threads(2);
-<<<<<<< HEAD
   Arena arena;
   const Values weights = numbers(64, 16);
   for (const Precision precision : {Precision::float32, Precision::int8}) {
     const Linear linear(weights.data(), nullptr, {8, 8, precision}, arena, threads);
-=======
-  const Values weights = numbers(64, 16);
-  for (const Precision precision : {Precision::float32, Precision::int8}) {
-    const Linear linear(weights.data(), nullptr, {8, 8, precision}, threads);
->>>>>>> main
     CHECK(applied(linear, {}, 0, threads).empty());
   }
 }
