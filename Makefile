@@ -67,6 +67,10 @@ bench: $(STAMP) ## every benchmark, each in about a minute
 	@$(BIN)/python -m benchmarks --list
 	@$(BIN)/python -m benchmarks all --quick
 
+.PHONY: peers
+peers: $(STAMP) ## the engines that ours is measured against, into ~/.cache/thoth/peers or THOTH_PEERS
+	@$(BIN)/python -m benchmarks.peers
+
 .PHONY: fmt
 fmt: $(STAMP) ## format, and fix what can be fixed
 	@$(BIN)/ruff check --fix-only --quiet
