@@ -225,3 +225,4 @@ class WorkerLoad:
     num_blocks: int = 0
     num_free_blocks: int = 0
     max_waiting: int = 0
+    max_running: int = 0

@@ -190,6 +190,7 @@ class IterationScheduler:
             num_blocks=self.pool.num_blocks,
             num_free_blocks=self.pool.num_free,
             max_waiting=self.limits.max_waiting,
+            max_running=self.limits.max_running,
         )
 
     def _all(self) -> Iterator[Sequence]:

@@ -60,7 +60,11 @@ class _Worker:
 
     @property
     def is_full(self) -> bool:
-        return self.load.num_waiting + len(self.estimates) > self.load.max_waiting
+        """Whether the next one would find neither a seat nor a place in the queue. One more is sent
+        to a worker without free seats: it may have got one since it reported."""
+        free_seats = self.load.max_running - self.load.num_running
+        pending = self.load.num_waiting + len(self.estimates)
+        return pending >= self.load.max_waiting + max(1, free_seats)
 
 
 @dataclass(slots=True)

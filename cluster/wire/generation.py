@@ -83,6 +83,7 @@ def load_to_pb(load: WorkerLoad) -> worker_pb2.WorkerLoad:
         num_blocks=load.num_blocks,
         num_free_blocks=load.num_free_blocks,
         max_waiting=load.max_waiting,
+        max_running=load.max_running,
     )
 
 
@@ -94,4 +95,5 @@ def load_from_pb(message: worker_pb2.WorkerLoad) -> WorkerLoad:
         num_blocks=message.num_blocks,
         num_free_blocks=message.num_free_blocks,
         max_waiting=message.max_waiting,
+        max_running=message.max_running,
     )

@@ -5,37 +5,34 @@ Logits are compared through a model that records them, for any batch, chunk size
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import pytest
 import torch
 from torch import Tensor
 
-from cluster.blocks.pool import BlockPool
 from cluster.clock import ManualClock
 from cluster.engine.engine import Engine
-from cluster.engine.forward import Attend, EagerForward
-from cluster.engine.kv_cache import KvCache, KvShape
+from cluster.engine.forward import Attend, Model
 from cluster.errors import InvalidArgument
-from cluster.ids import BlockId, RequestId
+from cluster.ids import RequestId
 from cluster.models.config import decoder_config
-from cluster.models.decoder import Decoder, random_decoder
 from cluster.request import FinishReason, Request, Sampling
-from cluster.scheduling.iteration import IterationLimits, IterationScheduler
+from cluster.scheduling.iteration import IterationLimits
+from tests.engines import TORCH, Hands, hands_of_every_backend
 from tests.tiny_model import tiny_config
 
 CONFIG = decoder_config(tiny_config())
-MODEL = random_decoder(CONFIG, seed=5)
 NEVER_S = 1e9
+every_backend = pytest.mark.parametrize("hands", hands_of_every_backend(), ids=str)
 
 
 @dataclass
 class Recorder:
     """The model, keeping the logits of every output row in order."""
 
-    model: Decoder = MODEL
+    model: Model = field(default_factory=lambda: TORCH.model(CONFIG))
     rows: list[Tensor] = field(default_factory=list)
 
     def forward(
@@ -44,18 +41,6 @@ class Recorder:
         logits = self.model.forward(token_ids, positions, attend, output_rows)
         self.rows.extend(logits)
         return logits
-
-
-class PoisonedPool(BlockPool):
-    """Fills every block that comes back with NaN: whoever still reads it shows."""
-
-    def __init__(self, num_blocks: int, cache: KvCache) -> None:
-        super().__init__(num_blocks)
-        self.cache = cache
-
-    def release(self, blocks: Sequence[BlockId]) -> None:  # type: ignore[override]
-        super().release(blocks)
-        self.cache.poison(torch.tensor(blocks, dtype=torch.int64))
 
 
 @dataclass
@@ -68,13 +53,14 @@ class Story:
 
 
 def make_engine(
-    recorder: Recorder, num_blocks: int = 256, step_tokens: int = 512, max_running: int = 32
+    recorder: Recorder,
+    num_blocks: int = 256,
+    step_tokens: int = 512,
+    max_running: int = 32,
+    hands: Hands = TORCH,
 ) -> Engine:
-    shape = KvShape(CONFIG.num_layers, CONFIG.num_kv_heads, CONFIG.head_dim)
-    cache = KvCache(shape, num_blocks)
     limits = IterationLimits(step_tokens, max_running, 64, CONFIG.max_position)
-    scheduler = IterationScheduler(limits, PoisonedPool(num_blocks, cache))
-    return Engine(EagerForward(recorder, cache), CONFIG.vocab_size, scheduler, ManualClock())
+    return hands.engine(CONFIG, limits, num_blocks, model=recorder)
 
 
 def run(engine: Engine, recorder: Recorder, arrivals: dict[int, list[Request]]) -> dict[str, Story]:
@@ -109,9 +95,9 @@ def random_request(random: Random, name: str, num_segments: int, max_tokens: int
     return Request(RequestId(name), segments, sampling, NEVER_S)
 
 
-def alone(request: Request) -> Story:
-    recorder = Recorder()
-    return run(make_engine(recorder), recorder, {0: [request]})[request.id]
+def alone(request: Request, hands: Hands = TORCH) -> Story:
+    recorder = Recorder(hands.model(CONFIG))
+    return run(make_engine(recorder, hands=hands), recorder, {0: [request]})[request.id]
 
 
 def assert_same_bits(story: Story, expected: Story) -> None:
@@ -121,30 +107,33 @@ def assert_same_bits(story: Story, expected: Story) -> None:
         assert torch.equal(ours, theirs)
 
 
+@every_backend
 @pytest.mark.parametrize("seed", range(12))
-def test_batch_chunk_size_and_preemption_change_no_bit(seed: int) -> None:
+def test_batch_chunk_size_and_preemption_change_no_bit(seed: int, hands: Hands) -> None:
     random = Random(seed)
     requests = [random_request(random, f"r{i}", random.randint(1, 4), 12) for i in range(6)]
-    recorder = Recorder()
+    recorder = Recorder(hands.model(CONFIG))
     # At least the largest request fits; with so few blocks the others take turns.
-    engine = make_engine(recorder, random.choice([20, 24, 64]), random.choice([6, 17, 64]), 6)
+    num_blocks, step_tokens = random.choice([20, 24, 64]), random.choice([6, 17, 64])
+    engine = make_engine(recorder, num_blocks, step_tokens, 6, hands)
     arrivals: dict[int, list[Request]] = {}
     for request in requests:
         arrivals.setdefault(random.choice([0, 0, 3, 9]), []).append(request)
     stories = run(engine, recorder, dict(sorted(arrivals.items())))
     for request in requests:
-        assert_same_bits(stories[request.id], alone(request))
+        assert_same_bits(stories[request.id], alone(request, hands))
     assert engine.scheduler.pool.num_free == engine.scheduler.pool.num_blocks
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_the_number_of_threads_changes_no_bit(threads: int) -> None:
+@every_backend
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_number_of_threads_changes_no_bit(threads: int, hands: Hands) -> None:
     request = random_request(Random(77), "r", 3, 10)
-    expected = alone(request)
+    expected = alone(request, hands)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        assert_same_bits(alone(request), expected)
+        assert_same_bits(alone(request, replace(hands, threads=threads)), expected)
     finally:
         torch.set_num_threads(before)
 

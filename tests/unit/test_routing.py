@@ -80,6 +80,15 @@ def test_full_queues_everywhere_are_refused_with_a_time_to_come_back() -> None:
     assert caught.value.retry_after_s > 0
 
 
+def test_an_idle_worker_is_sent_what_it_can_seat_and_queue_between_two_reports() -> None:
+    router = Router(RoutingPolicy())
+    report(router, A, WorkerLoad(max_running=3, max_waiting=2), 0.0)
+    for i in range(5):
+        router.route(RequestId(f"r{i}"), 10, (), 0.1)
+    with pytest.raises(Overloaded):
+        router.route(RequestId("r5"), 10, (), 0.1)
+
+
 def test_a_new_incarnation_starts_without_the_estimates_of_the_old() -> None:
     router = two_workers()
     router.route(RequestId("r0"), 1000, (), 0.1)

@@ -265,6 +265,7 @@ class WorkerLoad(_message.Message):
     NUM_BLOCKS_FIELD_NUMBER: _builtins.int
     NUM_FREE_BLOCKS_FIELD_NUMBER: _builtins.int
     MAX_WAITING_FIELD_NUMBER: _builtins.int
+    MAX_RUNNING_FIELD_NUMBER: _builtins.int
     num_running: _builtins.int
     num_waiting: _builtins.int
     prefill_tokens: _builtins.int
@@ -273,6 +274,8 @@ class WorkerLoad(_message.Message):
     num_free_blocks: _builtins.int
     max_waiting: _builtins.int
     """Requests it accepts to wait; more are refused."""
+    max_running: _builtins.int
+    """Requests it computes together."""
     def __init__(
         self,
         *,
@@ -282,10 +285,11 @@ class WorkerLoad(_message.Message):
         num_blocks: _builtins.int = ...,
         num_free_blocks: _builtins.int = ...,
         max_waiting: _builtins.int = ...,
+        max_running: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_waiting", b"max_waiting", "num_blocks", b"num_blocks", "num_free_blocks", b"num_free_blocks", "num_running", b"num_running", "num_waiting", b"num_waiting", "prefill_tokens", b"prefill_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_running", b"max_running", "max_waiting", b"max_waiting", "num_blocks", b"num_blocks", "num_free_blocks", b"num_free_blocks", "num_running", b"num_running", "num_waiting", b"num_waiting", "prefill_tokens", b"prefill_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
