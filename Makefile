@@ -54,6 +54,15 @@ demo: $(STAMP) ## a first answer over real documents
 test: $(STAMP) ## every test but the long ones, at most 8 minutes
 	@$(BIN)/python -m pytest -m 'not long' --session-timeout=900
 
+# The kernels' own tests, without Python: once for memory and arithmetic, once for threads.
+.PHONY: sanitize
+sanitize: ## the kernels' tests under the address, undefined-behaviour and thread sanitizers
+	@for which in address,undefined thread; do \
+	    cmake -S kernels -B build/sanitize-$${which%%,*} -DTHOTH_TESTS=ON -DTHOTH_SANITIZE=$$which >/dev/null; \
+	    cmake --build build/sanitize-$${which%%,*} --parallel 2 | { grep -E 'error|warning|Built target' || true; }; \
+	    build/sanitize-$${which%%,*}/thoth_kernels_tests; \
+	done
+
 .PHONY: check
 check: format-check lint types floors test ## the gate: all that must hold before a commit
 
