@@ -65,4 +65,11 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "benchmarks.engine",
         full_minutes=25,
     ),
+    Benchmark(
+        "int8",
+        "int8 weights against float32: perplexity of real texts, and matrix products of one core "
+        "beside torch's",
+        "benchmarks.int8",
+        full_minutes=8,
+    ),
 )
