@@ -20,6 +20,11 @@ if not torch.cuda.is_available():
 torch.set_num_threads(1)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip(f"needs a CUDA device, and torch {torch.__version__} finds none")
+
+
 @pytest.fixture(scope="session")
 def smollm(pytestconfig: pytest.Config) -> ModelFolder:
     """SmolLM2, converted once and kept in pytest's cache between runs."""
