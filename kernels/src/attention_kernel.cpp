@@ -16,16 +16,12 @@
 #include "attention_kernel.h"
 
 #include "attention_micro.h"
+#include "attention_reading.h"
 #include "attention_rows.h"
 #include "attention_state.h"
 
 namespace thoth::THOTH_ISA {
 namespace {
-
-// Bytes of keys or values that few rows take from one kv head at a time, and how far ahead of that
-// memory is asked for: far enough for its latency, near enough to stay in the first cache.
-constexpr int kVisitBytes = 8192;
-constexpr int kAheadBytes = 8192;
 
 template <typename T>
 class Attend {
@@ -36,6 +32,7 @@ class Attend {
         stride_(state_floats(head_dim_)),
         num_states_(unit.num_heads * unit.num_rows),
         rows_(unit.num_rows),
+        reading_(unit, rows_),
         memory_(memory),
         layout_(num_states_, head_dim_) {}
 
@@ -60,13 +57,6 @@ class Attend {
   }
 
  private:
-  // Blocks of a tile that a kv head's rows take at once.
-  struct Visits {
-    int width;       // blocks
-    int per_head;    // visits of one kv head in the tile
-    int num_blocks;  // of the tile
-  };
-
   State state(float* states, int i) const {
     return {states + static_cast<std::ptrdiff_t>(i) * stride_, head_dim_};
   }
@@ -74,66 +64,12 @@ class Attend {
   int keys_seen(int row, int tile) const {
     return clamp(unit_.limits[row] - tile * kTileTokens, 0, kTileTokens);
   }
-  int num_blocks(int tile) const { return blocks_for(keys_seen(unit_.num_rows - 1, tile)); }
   const float* queries(int head, const RowBlock& rows) const {
     return memory_ + static_cast<std::ptrdiff_t>(head * unit_.num_rows + rows.first) * head_dim_;
   }
   float* scores(int head, int row) const {
     return memory_ + layout_.scores +
            static_cast<std::ptrdiff_t>(head * unit_.num_rows + row) * kScoreStride;
-  }
-  int block_elements() const { return head_dim_ * kBlockTokens; }
-  const T* keys(int head, int block) const {
-    return reinterpret_cast<const T*>(unit_.k + unit_.blocks[block] * unit_.k_stride) +
-           head * block_elements();
-  }
-  const T* values(int head, int block) const {
-    return reinterpret_cast<const T*>(unit_.v + unit_.blocks[block] * unit_.v_stride) +
-           head * block_elements();
-  }
-
-  Visits key_visits(int count) const {
-    const int width = rows_.num_blocks == 1 ? wide_blocks(rows_.num_rows) : 1;
-    return {width, (count + width - 1) / width, count};
-  }
-  Visits value_visits(int count) const {
-    const int bytes = block_elements() * static_cast<int>(sizeof(T));
-    const int width = rows_.num_blocks > 1 ? kGroupBlocks : clamp(kVisitBytes / bytes, 1, kGroupBlocks);
-    return {width, (count + width - 1) / width, count};
-  }
-  int visits_ahead(int width) const {
-    return 1 + kAheadBytes / (width * block_elements() * static_cast<int>(sizeof(T)));
-  }
-
-  // The blocks that come `visits_ahead` after visit `i` of the tile's keys, or of its values when
-  // `i` is past those; what it holds is asked for and never read, so any block serves at the end.
-  void look_ahead(int tile, const Visits& k, const Visits& v, int i, int width,
-                  const T** ahead) const {
-    i += visits_ahead(width);
-    int first = tile * kTileBlocks, count = k.num_blocks;
-    const int key_end = k.per_head * unit_.num_heads, value_end = v.per_head * unit_.num_heads;
-    bool is_key = i < key_end;
-    Visits visits = k;
-    if (!is_key) {
-      i -= key_end;
-      visits = v;
-      if (i >= value_end) {
-        i -= value_end;
-        is_key = tile + 1 < unit_.tile_end && i < key_end;
-        if (is_key) {
-          first += kTileBlocks;
-          count = num_blocks(tile + 1);
-          visits = k;
-        } else {
-          i = 0;
-        }
-      }
-    }
-    const int head = i % unit_.num_heads, block = i / unit_.num_heads * visits.width;
-    for (int j = 0; j < width; ++j) {
-      const int at = first + smaller(block + smaller(j, visits.width - 1), count - 1);
-      ahead[j] = is_key ? keys(head, at) : values(head, at);
-    }
   }
 
   void pack_queries() {
@@ -151,55 +87,38 @@ class Attend {
   }
 
   void attend_tile(int tile, float* states) {
-    const int count = num_blocks(tile);
-    const Visits k = key_visits(count), v = value_visits(count);
-    int visit = 0;
-    for (int i = 0; i < k.per_head; ++i) {
-      for (int head = 0; head < unit_.num_heads; ++head, ++visit) {
-        score_visit(tile, head, i * k.width, k, v, visit);
-      }
+    const std::ptrdiff_t head_states = static_cast<std::ptrdiff_t>(unit_.num_rows) * stride_;
+    const int num_blocks = reading_.num_blocks(tile);
+    for (int b = 0; b < num_blocks; b += reading_.key_width()) {
+      const int count = smaller(reading_.key_width(), num_blocks - b);
+      for (int head = 0; head < unit_.num_heads; ++head) score_blocks_of(tile, head, b, count);
     }
     for (int head = 0; head < unit_.num_heads; ++head) {
-      weigh_head(tile, head, states + static_cast<std::ptrdiff_t>(head) * unit_.num_rows * stride_);
+      weigh_head(tile, head, states + head * head_states);
     }
-    // Once at least: the first visit is what clears o.
-    for (int i = 0; i == 0 || i < v.per_head; ++i) {
-      for (int head = 0; head < unit_.num_heads; ++head, ++visit) {
-        sum_visit(tile, head, i * v.width, k, v, visit,
-                  states + static_cast<std::ptrdiff_t>(head) * unit_.num_rows * stride_);
+    for (int b = 0; b < num_blocks; b += reading_.value_width()) {
+      const int count = smaller(reading_.value_width(), num_blocks - b);
+      for (int head = 0; head < unit_.num_heads; ++head) {
+        sum_blocks_of(tile, head, b, count, states + head * head_states);
       }
     }
   }
 
-  void score_visit(int tile, int head, int b, const Visits& k, const Visits& v, int visit) {
+  void score_blocks_of(int tile, int head, int b, int count) {
+    const T* block[kMaxWide];
     const T* ahead[kMaxWide];
-    look_ahead(tile, k, v, visit, k.width, ahead);
-    const int first = tile * kTileBlocks + b;
-    if (rows_.num_blocks == 1) {
-      const RowBlock rows = row_block(0, tile);
-      const int count = smaller(k.width, k.num_blocks - b);
-      const T* block[kMaxWide];
-      for (int i = 0; i < count; ++i) block[i] = keys(head, first + i);
-      score_rows(rows.count, count, queries(head, rows), block, ahead, head_dim_,
-                 scores(head, rows.first) + b * kBlockTokens, kScoreStride);
-      return;
+    for (int i = 0; i < count; ++i) {
+      block[i] = reading_.keys(head, tile * kTileBlocks + b + i);
+      ahead[i] = reading_.upcoming();
     }
-    const float* block = widened(keys(head, first), ahead[0], block_elements(),
-                                 memory_ + layout_.widened);
-    const float* next = to_ask_for(ahead[0], block);
+    const T* const* next = ahead;  // what the first rows ask for while they read `block`
     for (int i = 0; i < rows_.num_blocks; ++i) {
       const RowBlock rows = row_block(i, tile);
       if (rows.keys <= b * kBlockTokens) continue;
-      score_rows(rows.count, 1, queries(head, rows), &block, &next, head_dim_,
+      score_rows(rows.count, count, queries(head, rows), block, next, head_dim_,
                  scores(head, rows.first) + b * kBlockTokens, kScoreStride);
       next = block;
     }
-  }
-
-  // What the first rows ask for while they read `block`: `widened` has asked for narrower types.
-  static const float* to_ask_for(const T* next, const float* block) {
-    if constexpr (std::is_same_v<T, float>) return next;
-    return block;
   }
 
   // Scores become weights; the states get their largest score and their sum. All rows' largest
@@ -218,36 +137,26 @@ class Attend {
     }
   }
 
-  void sum_visit(int tile, int head, int b, const Visits& k, const Visits& v, int visit,
-                 float* states) {
-    const T* ahead[kGroupBlocks];
-    look_ahead(tile, k, v, visit, v.width, ahead);
+  void sum_blocks_of(int tile, int head, int b, int count, float* states) {
     const T* block[kGroupBlocks];
-    const int count = smaller(v.width, v.num_blocks - b);
-    for (int i = 0; i < count; ++i) block[i] = values(head, tile * kTileBlocks + b + i);
-    if (rows_.num_blocks == 1) {
-      sum_keys(tile, head, row_block(0, tile), b, v.width, block, ahead, states);
-      return;
-    }
-    const float* wide[kGroupBlocks];
-    const float* next[kGroupBlocks];
+    const T* ahead[kGroupBlocks];
     for (int i = 0; i < count; ++i) {
-      float* out = memory_ + layout_.widened + static_cast<std::ptrdiff_t>(i) * block_elements();
-      wide[i] = widened(block[i], ahead[i], block_elements(), out);
-      next[i] = to_ask_for(ahead[i], wide[i]);
+      block[i] = reading_.values(head, tile * kTileBlocks + b + i);
+      ahead[i] = reading_.upcoming();
     }
+    const T* const* next = ahead;
     for (int i = 0; i < rows_.num_blocks; ++i) {
       const RowBlock rows = row_block(i, tile);
       if (b > 0 && rows.keys <= b * kBlockTokens) continue;
-      sum_keys(tile, head, rows, b, v.width, wide, i == 0 ? next : wide, states);
+      sum_keys(tile, head, rows, b, count, block, next, states);
+      next = block;
     }
   }
 
   // The keys that all rows see, and then for each row the few that it alone sees.
-  template <typename V>
-  void sum_keys(int tile, int head, const RowBlock& rows, int b, int width, const V* const* block,
-                const V* const* ahead, float* states) {
-    const int begin = b * kBlockTokens, most = width * kBlockTokens;
+  void sum_keys(int tile, int head, const RowBlock& rows, int b, int count, const T* const* block,
+                const T* const* ahead, float* states) {
+    const int begin = b * kBlockTokens, most = count * kBlockTokens;
     const int common = clamp(rows.common - begin, 0, most);
     if (b == 0 || common > 0) {
       const Weights weights{scores(head, rows.first) + begin, kScoreStride, common, b == 0};
@@ -268,6 +177,7 @@ class Attend {
   const int stride_;
   const int num_states_;
   const RowBlocks rows_;
+  Reading<T> reading_;
   float* const memory_;
   const Layout layout_;
 };

@@ -4,8 +4,6 @@
 // registers; none of them changes the chain of operations that makes a number.
 #pragma once
 
-#include <type_traits>
-
 #include "attention_kernel.h"
 #include "attention_simd.h"
 
@@ -42,6 +40,8 @@ THOTH_INLINE void clear(Sixteen (&sums)[kRows][kWide]) {
 template <int kRows, int kWide>
 THOTH_INLINE void accumulate(Sixteen (&sums)[kRows][kWide], int i, const float* x, int stride,
                              const Sixteen& y) {
+  // Keeps the compiler from holding the factors for the next `i`: one register more than there are.
+  asm volatile("" : "+r"(x));
   THOTH_UNROLL
   for (int r = 0; r < kRows; ++r) {
     const Vec factor = broadcast(x[r * stride]);
@@ -161,10 +161,10 @@ THOTH_INLINE void sum_values(const Weights& weights, const T* const* blocks, con
   const T* const* const first = blocks;
   for (int left = weights.num_keys; left > 0; left -= kBlockTokens, ++blocks, ++ahead) {
     const T* values = *blocks + d;
-    const T* next = *ahead + d;
+    const T* next = *ahead + d * kBlockTokens;  // in the order of memory
     const int count = left < kBlockTokens ? left : kBlockTokens;
 #pragma GCC unroll 2
-    for (int t = 0; t < count; ++t, ++p, values += head_dim, next += head_dim) {
+    for (int t = 0; t < count; ++t, ++p, values += head_dim, next += kWide * 16) {
       THOTH_UNROLL
       for (int i = 0; i < kWide; ++i) {
         prefetch(next + i * 16);
@@ -240,18 +240,6 @@ void add_value(float weight, const T* value, int head_dim, float* o) {
     store(o + d, multiply_add(broadcast(weight), load(value + d), load(o + d)));
   }
   for (; d < head_dim; ++d) o[d] = multiply_add(weight, load_one(value + d), o[d]);
-}
-
-// A block as float32: itself, or widened into `out`, asking for another block on the way.
-THOTH_INLINE const float* widened(const float* block, const float*, int, float*) { return block; }
-
-template <typename T>
-const float* widened(const T* block, const T* ahead, int count, float* out) {
-  for (int i = 0; i < count; i += 16) {
-    prefetch(ahead + i);
-    store_sixteen(out + i, in_order(block, load_sixteen(block + i)));
-  }
-  return out;
 }
 
 }  // namespace

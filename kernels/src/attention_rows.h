@@ -46,11 +46,10 @@ struct RowBlocks {
 
 // Where each part of the scratch begins, in floats. `rows` are those of all kv heads.
 struct Layout {
-  std::size_t scores;   // [rows, kScoreStride]; before it the queries, scaled, in row blocks of
-                        // [head_dim, rows of the block]
-  std::size_t tile;     // [rows] states of the tile
-  std::size_t folded;   // [rows] states of the tiles so far
-  std::size_t widened;  // [kGroupBlocks, 16, head_dim]
+  std::size_t scores;  // [rows, kScoreStride]; before it the queries, scaled, in row blocks of
+                       // [head_dim, rows of the block]
+  std::size_t tile;    // [rows] states of the tile
+  std::size_t folded;  // [rows] states of the tiles so far
   std::size_t end;
 
   Layout(int num_rows, int dim) {
@@ -59,8 +58,7 @@ struct Layout {
     scores = (rows * head_dim + 15) / 16 * 16;
     tile = scores + rows * kScoreStride;
     folded = tile + states;
-    widened = folded + states;
-    end = widened + kGroupBlocks * kBlockTokens * head_dim;
+    end = folded + states;
   }
 };
 

@@ -6,17 +6,22 @@
 namespace thoth::THOTH_ISA {
 namespace {
 
+// Pages side by side: one core reads several streams at once faster than any single one.
 float read_all(const char* data, std::size_t bytes) {
-  constexpr std::size_t kLine = 64, kStep = 4 * kLine, kAhead = 32 * kLine;
-  Vec sums[4] = {};
-  for (std::size_t at = 0; at + kStep <= bytes; at += kStep) {
-    const float* p = reinterpret_cast<const float*>(data + at);
-    for (std::size_t line = 0; line < 4; ++line) {
-      prefetch(data + at + kAhead + line * kLine);
-      for (int i = 0; i < 16; i += kLanes) sums[line] += load(p + line * 16 + i);
+  constexpr std::size_t kLine = 64, kPage = 4096, kStreams = 8;
+  Vec sums[kStreams] = {};
+  for (std::size_t at = 0; at + kStreams * kPage <= bytes; at += kStreams * kPage) {
+    for (std::size_t line = 0; line < kPage; line += kLine) {
+      THOTH_UNROLL
+      for (std::size_t stream = 0; stream < kStreams; ++stream) {
+        const auto* p = reinterpret_cast<const float*>(data + at + stream * kPage + line);
+        THOTH_UNROLL
+        for (int i = 0; i < 16; i += kLanes) sums[stream] += load(p + i);
+      }
     }
   }
-  return sum_of(sums[0] + sums[1] + sums[2] + sums[3]);
+  for (std::size_t stream = 1; stream < kStreams; ++stream) sums[0] += sums[stream];
+  return sum_of(sums[0]);
 }
 
 float multiply_add_all(long rounds) {

@@ -10,7 +10,7 @@ constexpr int kProbeSteps = 12 * 16;
 
 struct ProbeKernels {
   int lanes;
-  // Reads everything as fast as it can; the number depends on all of it.
+  // Reads everything but the rest of 32 KiB, as fast as it can; the number depends on all of it.
   float (*read_all)(const char* data, std::size_t bytes);
   // kProbeSteps multiply-adds a round, 12 independent chains of them.
   float (*multiply_add_all)(long rounds);
