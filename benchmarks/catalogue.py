@@ -66,6 +66,20 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         full_minutes=25,
     ),
     Benchmark(
+        "kernel",
+        "attention on the cpu against read bandwidth and multiply-add peak of the same moment: "
+        "decode, prefill chunks, one segment for many rows; 1 and 2 threads",
+        "benchmarks.kernel",
+        full_minutes=10,
+    ),
+    Benchmark(
+        "step",
+        "where the milliseconds of a step go: a prefill chunk, and decodes of 1, 8 and 32 streams, "
+        "torch and the kernels in turn",
+        "benchmarks.step",
+        full_minutes=10,
+    ),
+    Benchmark(
         "int8",
         "int8 weights against float32: perplexity of real texts, and matrix products of one core "
         "beside torch's",
