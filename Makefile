@@ -49,10 +49,10 @@ install: $(STAMP) ## virtual environment with everything in it
 demo: $(STAMP) ## a first answer over real documents
 	@$(BIN)/thoth demo
 
-# The timeout is for a suite that hangs: on two quiet cores it takes less than half of it.
+# The timeout is for a suite that hangs, also on cores that others share.
 .PHONY: test
-test: $(STAMP) ## every test but the long ones, at most 8 minutes
-	@$(BIN)/python -m pytest -m 'not long' --session-timeout=900
+test: $(STAMP) ## every test but the long ones
+	@$(BIN)/python -m pytest -m 'not long' --session-timeout=2400
 
 # The kernels' own tests, without Python: once for memory and arithmetic, once for threads.
 .PHONY: sanitize
