@@ -44,8 +44,22 @@ THOTH_INLINE Floats fma(Floats a, Floats b, Floats c) {
 
 THOTH_INLINE Floats to_floats(Ints x) { return __builtin_convertvector(x, Floats); }
 
-THOTH_INLINE Floats larger(Floats a, Floats b) { return a > b ? a : b; }
-THOTH_INLINE Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
+// b where one of them is no number.
+THOTH_INLINE Floats larger(Floats a, Floats b) {
+#if defined(__AVX2__)
+  return _mm256_max_ps(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
+THOTH_INLINE Floats smaller(Floats a, Floats b) {
+#if defined(__AVX2__)
+  return _mm256_min_ps(a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
 
 // The nearest integer, ties to even, of |x| < 2^22: the sum with 1.5 * 2^23 has no room for a
 // fraction.
