@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from actors.worker_engine import build_engine
+from actors.worker_engine import Built, build_engine
 from benchmarks.peers.protocol import (
     CONTEXT_TOKENS,
     EngineRefused,
@@ -24,7 +24,6 @@ from benchmarks.peers.protocol import (
 from cluster.blocks.pool import blocks_for
 from cluster.clock import MonotonicClock
 from cluster.config import ThothConfig
-from cluster.engine.engine import Engine
 from cluster.errors import ThothError
 from cluster.ids import RequestId
 from cluster.request import Request, Sampling
@@ -39,10 +38,10 @@ WARM_TOKENS = 64
 class Ours:
     """Streams stay in the engine from one `decode` to the next, and grow."""
 
-    def __init__(self, spec: Spec, engine: Engine) -> None:
-        self.version = version("thoth-cluster")
+    def __init__(self, spec: Spec, built: Built) -> None:
+        self.version = f"{version('thoth-cluster')}, {built.backend}"
         self._spec = spec
-        self._engine = engine
+        self._engine = built.engine
         self._numbers = count()
         self._streams: list[RequestId] = []
         self.prefill(WARM_TOKENS)
@@ -108,13 +107,12 @@ def load(spec: Spec) -> Ours:
     except ValidationError as error:
         said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise EngineRefused(said) from error
-    except (ThothError, NotImplementedError) as error:
+    except ThothError as error:
         raise EngineRefused(str(error)) from error
-    # Until an engine says what it multiplies, it multiplies float32.
-    found = getattr(built, "weights", "float32")
-    if found != spec.weights:
-        raise EngineRefused(f"weights {spec.weights} were asked for, the engine has {found}")
-    return Ours(spec, built.engine)
+    # What was built says itself what it multiplies: nobody is measured under another's name.
+    if f"{spec.weights} weights" not in built.backend:
+        raise EngineRefused(f"weights {spec.weights} were asked for: {built.backend}")
+    return Ours(spec, built)
 
 
 def _home(spec: Spec) -> str:
