@@ -19,7 +19,6 @@ from random import Random
 from tempfile import TemporaryDirectory
 
 import torch
-from cluster.engine.assemble import Backend, EngineOptions, WeightFormat, assemble_engine
 from rich.console import Console
 from torch import Tensor
 from transformers import AutoModelForCausalLM
@@ -29,6 +28,7 @@ from benchmarks.result import Outcome, Row, Verdict
 from cluster.blocks.pool import BlockPool
 from cluster.clock import MonotonicClock
 from cluster.documents.reference import load_reference
+from cluster.engine.assemble import Backend, EngineOptions, WeightFormat, assemble_engine
 from cluster.engine.engine import Engine
 from cluster.engine.forward import Attend, EagerForward, Model
 from cluster.ids import RequestId
