@@ -40,8 +40,8 @@ SEED = 0
 MODEL = "smollm2-135m-instruct"
 THREADS = 2
 # (texts of each corpus, tokens of each)
-TEXTS = {Scale.QUICK: (4, 256), Scale.FULL: (36, 512)}
-ROUNDS = {Scale.QUICK: 5, Scale.FULL: 20}
+TEXTS = {Scale.QUICK: (4, 192), Scale.FULL: (20, 512)}
+ROUNDS = {Scale.QUICK: 4, Scale.FULL: 20}
 ROWS = (1, 8, 32, 512)
 MOST_LOST = 0.01
 # The half width of a 95% interval in standard errors.
