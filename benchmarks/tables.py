@@ -6,13 +6,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+Row = dict[str, Any]
 
 RESULTS = Path(__file__).parent / "results"
 # Longer ones are for the JSON.
 MAX_ROWS = 6
+MAX_VERDICTS = 8
+
+# Of long results, the rows that say most.
+_SHOWN: dict[str, Callable[[Row], bool]] = {
+    "engine": lambda row: row["what"] == "tokens per CPU s" and row["threads"] == 1,
+    "step": lambda row: row["threads"] == 1 and row["engine"] != "float32",
+}
 
 
 def tables(folder: Path = RESULTS) -> str:
@@ -25,14 +34,35 @@ def _table(result: dict[str, Any]) -> Iterator[str]:
     machine = result["machine"]
     yield f"`{result['command']}`, {machine['cores']} cores of {machine['processor']}:"
     yield ""
-    rows = result["rows"]
-    if len(rows) <= MAX_ROWS:
+    rows = _rows(result)
+    if rows:
         yield _line(name.replace("_", " ") for name in rows[0])
         yield _line("---" for _ in rows[0])
         yield from (_line(map(_said, row.values())) for row in rows)
         yield ""
+    yield from _verdicts(result["verdicts"])
+
+
+def _rows(result: dict[str, Any]) -> list[Row]:
+    """Those to be shown, without the columns that are the same in all of them."""
+    rows: list[Row] = result["rows"]
+    if len(rows) <= MAX_ROWS:
+        return rows
+    is_shown = _SHOWN.get(result["benchmark"], lambda _: False)
+    shown = [row for row in rows if is_shown(row)]
+    names = [name for name in rows[0] if len({str(row[name]) for row in shown}) > 1]
+    return [{name: row[name] for name in names} for row in shown]
+
+
+def _verdicts(verdicts: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """All of them, or, of many, those that are not met."""
+    if len(verdicts) > MAX_VERDICTS:
+        num_met = sum(verdict["met"] for verdict in verdicts)
+        yield f"{num_met} of {len(verdicts)} aims are met; these are not:"
+        yield ""
+        verdicts = [verdict for verdict in verdicts if not verdict["met"]]
     yield from ("| aim | measured | met |", "| --- | --- | --- |")
-    for verdict in result["verdicts"]:
+    for verdict in verdicts:
         yield _line((verdict["aim"], verdict["measured"], "yes" if verdict["met"] else "**no**"))
 
 
