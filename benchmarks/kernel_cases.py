@@ -13,6 +13,7 @@ from benchmarks.catalogue import Scale
 from cluster.attention.plan import AttentionPlan, Run, plan_attention
 from cluster.blocks.pool import BLOCK_TOKENS, blocks_for
 from cluster.blocks.segment import SegmentView
+from cluster.engine.huge_pages import zeros
 from cluster.ids import BlockId
 
 SEED = 0
@@ -85,7 +86,7 @@ class Pool:
         self.order = torch.randperm(self.num_blocks, generator=random).tolist()
 
     def _filled(self, inner: tuple[int, int]) -> Tensor:
-        out = torch.empty((self.num_blocks, self.shape.kv_heads, *inner), dtype=self.shape.dtype)
+        out = zeros((self.num_blocks, self.shape.kv_heads, *inner), self.shape.dtype)
         flat = out.view(-1)
         for start in range(0, len(flat), len(self.numbers)):
             part = flat[start : start + len(self.numbers)]

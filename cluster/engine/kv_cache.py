@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cluster.blocks.pool import BLOCK_TOKENS
+from cluster.engine import huge_pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +40,16 @@ class KvCache:
         k_size = (num_blocks, heads, head_dim, BLOCK_TOKENS)
         v_size = (num_blocks, heads, BLOCK_TOKENS, head_dim)
         layers = range(shape.num_layers)
-        self.k = [torch.zeros(k_size, dtype=shape.dtype, device=device) for _ in layers]
-        self.v = [torch.zeros(v_size, dtype=shape.dtype, device=device) for _ in layers]
+        self.k = [_zeros(k_size, shape.dtype, device) for _ in layers]
+        self.v = [_zeros(v_size, shape.dtype, device) for _ in layers]
 
     def poison(self, blocks: Tensor) -> None:
         """Fills blocks with NaN, so that reading one that was given back shows."""
         for layer in (*self.k, *self.v):
             layer[blocks] = torch.nan
+
+
+def _zeros(size: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    if torch.device(device).type == "cpu":
+        return huge_pages.zeros(size, dtype)
+    return torch.zeros(size, dtype=dtype, device=device)
