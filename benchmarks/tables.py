@@ -48,8 +48,8 @@ def _rows(result: dict[str, Any]) -> list[Row]:
     rows: list[Row] = result["rows"]
     if len(rows) <= MAX_ROWS:
         return rows
-    is_shown = _SHOWN.get(result["benchmark"], lambda _: False)
-    shown = [row for row in rows if is_shown(row)]
+    is_shown = _SHOWN.get(result["benchmark"])
+    shown = [row for row in rows if is_shown is not None and is_shown(row)]
     names = [name for name in rows[0] if len({str(row[name]) for row in shown}) > 1]
     return [{name: row[name] for name in names} for row in shown]
 
