@@ -9,19 +9,28 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
 from actors.roles import Site, Station
-from actors.worker_engine import WorkerMetrics, build_engine
+from actors.worker_engine import build_engine
+from actors.worker_metrics import WorkerMetrics
 from cluster.blocks.pool import BLOCK_TOKENS
 from cluster.config import ThothConfig
 from cluster.engine.thread import Died, EngineEvent, EngineThread, Stepped, Turned
 from cluster.errors import InvalidArgument, Lost, Starting, ThothError
 from cluster.ids import RequestId
+from cluster.knowledge.snapshot import CacheSnapshot, snapshot
 from cluster.request import Request, TokenLogprobs, WorkerLoad
-from cluster.scheduling.iteration import Finished, FirstToken
 from cluster.scheduling.membership import Role
+from cluster.scheduling.plan import Finished, FirstToken
 from cluster.text.grammar import Grammars
-from cluster.wire.generation import finish_reason_to_pb, load_to_pb, request_from_pb
+from cluster.wire.cache import snapshot_to_pb
+from cluster.wire.generation import (
+    finish_reason_to_pb,
+    first_token_to_pb,
+    load_to_pb,
+    request_from_pb,
+)
 from cluster.wire.sampling import logprobs_to_pb
 from cluster.wire.serving import CallContext, streaming, unary
 from cluster.wire.status import translated
@@ -30,6 +39,8 @@ from protos.thoth.v1 import scheduler_pb2, worker_pb2, worker_pb2_grpc
 log = logging.getLogger(__name__)
 
 REPORT_INTERVAL_S = 0.25
+DEFAULT_NODES = 1_000
+MAX_NODES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +77,19 @@ class GpuWorker:
     async def start(self) -> None:
         """Answers health at once, and is ready when the weights are in."""
         await self._station.open()
-        built = await asyncio.to_thread(build_engine, self._config, self.site.clock)
+        built = await asyncio.to_thread(build_engine, self._config, self.site.clock, self.site.name)
         self._model_name, self._context_tokens = built.model_name, built.context_tokens
         self._backend = built.backend
         self._grammars = built.grammars
         self._load = built.engine.load()
-        self._metrics.loaded(self._load)
+        self._metrics.built(self._load, built.block_bytes)
         loop = asyncio.get_running_loop()
 
         def deliver(event: EngineEvent) -> None:
             loop.call_soon_threadsafe(self._handle, event)
 
-        self._thread = EngineThread(built.engine, deliver)
+        close = partial(built.shelves.close, self.site.clock)
+        self._thread = EngineThread(built.engine, deliver, close)
         self._thread.start()
         await self._station.set_ready(True)
         self._reporting = asyncio.create_task(self._report_forever(), name="load reports")
@@ -102,7 +114,6 @@ class GpuWorker:
         stream: asyncio.Queue[_Item] = asyncio.Queue()
         self._streams[request.id] = stream
         self._arrived.append(request.id)
-        self._metrics.took_in(request)
         self._thread.submit(request)
         try:
             async for response in _responses(stream):
@@ -111,6 +122,13 @@ class GpuWorker:
             # Nothing is left to cancel when the engine itself ended it.
             if self._streams.pop(request.id, None) is not None:
                 self._thread.cancel(request.id)
+
+    async def cache(self, max_nodes: int) -> CacheSnapshot:
+        """The tree between two steps. Raises Starting while the model is being loaded."""
+        if self._thread is None:
+            raise Starting(f"{self.site.name} is loading its model", retry_after_s=2.0)
+        look = self._thread.look(lambda engine: snapshot(engine.cache, max_nodes))
+        return await asyncio.wrap_future(look)
 
     def describe(self) -> worker_pb2.DescribeWorkerResponse:
         return worker_pb2.DescribeWorkerResponse(
@@ -185,7 +203,7 @@ async def _responses(
     while True:
         item = await stream.get()
         if isinstance(item, FirstToken):
-            tokens.first.queue_s, tokens.first.prefill_s = item.queue_s, item.prefill_s
+            tokens.first.CopyFrom(first_token_to_pb(item))
         if isinstance(item, _Token):
             tokens.token_ids.append(item.token_id)
             if item.logprobs is not None:
@@ -225,3 +243,15 @@ class _Servicer(worker_pb2_grpc.GpuWorkerServiceServicer):
         self, request: worker_pb2.DescribeWorkerRequest, context: CallContext
     ) -> worker_pb2.DescribeWorkerResponse:
         return self._worker.describe()
+
+    @unary(worker_pb2.DescribeCacheResponse)
+    async def DescribeCache(
+        self, request: worker_pb2.DescribeCacheRequest, context: CallContext
+    ) -> worker_pb2.DescribeCacheResponse:
+        max_nodes = request.max_nodes if request.HasField("max_nodes") else DEFAULT_NODES
+        if not 1 <= max_nodes <= MAX_NODES:
+            limit = f"1 to {MAX_NODES}"
+            raise InvalidArgument(
+                f"max_nodes is {max_nodes}; it must be {limit}", field="max_nodes", limit=limit
+            )
+        return snapshot_to_pb(await self._worker.cache(max_nodes))

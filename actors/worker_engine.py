@@ -1,4 +1,4 @@
-"""What a gpu_worker is made of: an engine built from the config, and the metrics it feeds."""
+"""What a gpu_worker is made of: an engine built from the config."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cluster.engine.assemble import (
     WeightFormat,
     assemble_engine,
 )
-from cluster.engine.engine import Engine, StepReport
+from cluster.engine.engine import Engine
 from cluster.engine.sampling import Sampler
+from cluster.engine.shelves import Shelves, Shelving
+from cluster.knowledge.node import Admission, Placement, Tier
+from cluster.knowledge.policies import PolicyName
 from cluster.models.catalogue import resolve_model
-from cluster.request import Request, WorkerLoad
-from cluster.telemetry import catalogue
-from cluster.telemetry.metrics import Metrics
 from cluster.text.grammar import Grammars
 from cluster.text.tokenizer import Tokenizer
 
@@ -30,28 +30,35 @@ class Built:
     """An engine and what is to be said of it: `backend` says what computes."""
 
     engine: Engine
+    shelves: Shelves
     model_name: str
     context_tokens: int
     grammars: Grammars
     backend: str
+    block_bytes: int
 
 
-def build_engine(config: ThothConfig, clock: Clock) -> Built:
-    """Loads the weights: seconds. Raises Refused for a model that cannot be served."""
+def build_engine(config: ThothConfig, clock: Clock, name: str) -> Built:
+    """Loads the weights: seconds. Workers of one home keep their documents apart, by `name`.
+
+    Raises Refused for a model that cannot be served."""
     folder = resolve_model(config.model.source, config.models_dir)
-    assembled = assemble_engine(folder.path, engine_options(config), clock)
+    options = engine_options(config, name)
+    assembled = assemble_engine(folder.path, options, clock, folder.fingerprint)
     engine = assembled.engine
     grammars = Grammars(Tokenizer.from_folder(folder.path), engine.vocab_size)
     return Built(
         replace(engine, sampler=Sampler(grammars)),
+        assembled.shelves,
         config.model.name or folder.name,
         assembled.context_tokens,
         grammars,
         assembled.backend,
+        assembled.block_bytes,
     )
 
 
-def engine_options(config: ThothConfig) -> EngineOptions:
+def engine_options(config: ThothConfig, name: str = "worker") -> EngineOptions:
     worker = config.gpu_worker
     return EngineOptions(
         device=Device(worker.device),
@@ -65,51 +72,25 @@ def engine_options(config: ThothConfig) -> EngineOptions:
         max_running=worker.max_running,
         max_waiting=worker.max_waiting,
         context_tokens=config.model.context_tokens,
+        shelving=_shelving(config, name),
+    )
+
+
+def _shelving(config: ThothConfig, name: str) -> Shelving:
+    cache = config.cache
+    return Shelving(
+        tiers=tuple(Tier[tier.upper()] for tier in cache.tiers),
+        policy=PolicyName(cache.policy),
+        placement=Placement(cache.placement),
+        admission=Admission(cache.admission),
+        host_bytes=cache.host_bytes,
+        disk_bytes=cache.disk_bytes,
+        kept_tokens=cache.pin_system_tokens,
+        disk_folder=config.cache_dir / name,
+        notes=config.home_dir / "profiles",
     )
 
 
 def _fair_share(worker: GpuWorkerConfig) -> int:
     """The cores this process may use, shared by the workers of the machine."""
     return max(1, len(os.sched_getaffinity(0)) // worker.count)
-
-
-class WorkerMetrics:
-    """Counts steps and requests under the catalogue's names."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._queue_seconds = metrics.histogram(catalogue.REQUEST_QUEUE_SECONDS)
-        self._prefill_seconds = metrics.histogram(catalogue.PREFILL_SECONDS)
-        self._step_seconds = metrics.histogram(catalogue.STEP_SECONDS)
-        self._step_tokens = metrics.histogram(catalogue.STEP_TOKENS)
-        self._running = metrics.gauge(catalogue.NUM_REQUESTS_RUNNING)
-        self._waiting = metrics.gauge(catalogue.NUM_REQUESTS_WAITING)
-        self._blocks = metrics.gauge(catalogue.KV_BLOCKS)
-        self._prompt_tokens = metrics.counter(catalogue.PROMPT_TOKENS)
-        self._generated_tokens = metrics.counter(catalogue.GENERATED_TOKENS)
-        self._recomputed_tokens = metrics.counter(catalogue.RECOMPUTED_TOKENS)
-        self._preemptions = metrics.counter(catalogue.PREEMPTIONS)
-
-    def took_in(self, request: Request) -> None:
-        self._prompt_tokens.inc(request.num_prompt_tokens)
-
-    def stepped(self, report: StepReport, load: WorkerLoad) -> None:
-        self._step_seconds.observe(report.seconds)
-        if report.num_prefill_rows:
-            self._step_tokens.labels("prefill").observe(report.num_prefill_rows)
-        if report.num_decode_rows:
-            self._step_tokens.labels("decode").observe(report.num_decode_rows)
-        self._generated_tokens.inc(len(report.tokens))
-        self._preemptions.inc(report.num_preempted)
-        for first in report.first_tokens:
-            self._queue_seconds.observe(first.queue_s)
-            self._prefill_seconds.observe(first.prefill_s)
-        for finished in report.finished:
-            self._recomputed_tokens.inc(finished.num_recomputed)
-        self.loaded(load)
-
-    def loaded(self, load: WorkerLoad) -> None:
-        """Sets the gauges."""
-        self._running.set(load.num_running)
-        self._waiting.set(load.num_waiting)
-        self._blocks.labels("device", "free").set(load.num_free_blocks)
-        self._blocks.labels("device", "used").set(load.num_blocks - load.num_free_blocks)

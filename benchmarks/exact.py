@@ -33,9 +33,11 @@ from cluster.engine.engine import Engine
 from cluster.engine.forward import Attend, EagerForward, Model
 from cluster.ids import RequestId
 from cluster.kernels import kernels_available
+from cluster.knowledge.cache import no_cache
 from cluster.models.catalogue import resolve_model
 from cluster.request import Request, Sampling, TokenIds
-from cluster.scheduling.iteration import IterationLimits, IterationScheduler
+from cluster.scheduling.iteration import IterationScheduler
+from cluster.scheduling.limits import IterationLimits
 from cluster.text.tokenizer import Tokenizer
 
 SEED = 0
@@ -112,7 +114,7 @@ def our_logits(ours: OurEngine, segments: tuple[TokenIds, ...], step_tokens: int
     engine = Engine(
         forward=replace(ours.forward, model=every_row),
         vocab_size=ours.vocab_size,
-        scheduler=IterationScheduler(limits, BlockPool(KV_BLOCKS)),
+        scheduler=IterationScheduler(limits, no_cache(BlockPool(KV_BLOCKS))),
         clock=MonotonicClock(),
     )
     engine.submit(Request(RequestId("exact"), segments, Sampling(max_tokens=1), float("inf")))

@@ -29,7 +29,7 @@ from cluster.ids import BlockId, RequestId
 from cluster.models.config import decoder_config
 from cluster.models.decoder import Decoder, assemble
 from cluster.request import Sampling
-from cluster.scheduling.iteration import Chunk
+from cluster.scheduling.plan import Chunk
 
 STEP_TOKENS = 2048
 

@@ -48,7 +48,8 @@ from cluster.ids import RequestId
 from cluster.kernels import kernels_available
 from cluster.models.catalogue import resolve_model
 from cluster.request import Request, Sampling
-from cluster.scheduling.iteration import IterationScheduler, StepOutcome, StepPlan
+from cluster.scheduling.iteration import IterationScheduler
+from cluster.scheduling.plan import StepOutcome, StepPlan
 
 SEED = 0
 MODEL = "smollm2-135m-instruct"
@@ -204,7 +205,7 @@ def engines(folder: Path, streams: int, threads: int) -> list[Timed]:
                 TimedModel(eager.model, watch), eager.cache, TimedBackend(eager.backend, watch)
             ),
             sampler=TimedSampler(watch),
-            scheduler=TimedScheduler(engine.scheduler.limits, engine.scheduler.pool, watch=watch),
+            scheduler=TimedScheduler(engine.scheduler.limits, engine.scheduler.cache, watch=watch),
         )
         found.append(Timed(name, timed, watch))
     return found

@@ -136,11 +136,29 @@ class TokenLogprobs:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentSource:
+    """What a segment is, for one whose keys and values are worth keeping: a passage of a document,
+    or, without a `document_id`, a system prompt.
+
+    `salt` (at most 64 bytes) parts tenants: equal segments of different salts share nothing. It
+    comes from the server, which knows whom it answers, never from the call.
+    """
+
+    collection: str = ""
+    document_id: str = ""
+    chunk: int = 0
+    version: int = 0
+    salt: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One generation as a worker sees it.
 
-    `output_ids` were generated elsewhere, before: they are computed like a prompt and generation
-    goes on after them (`sampling.max_tokens` counts them). `deadline_s` is on the worker's clock.
+    `sources` name the leading segments; the others, of which there is at least one, are nobody
+    else's. `template` tells by what rules the segments were written. `output_ids` were generated
+    elsewhere, before: they are computed like a prompt and generation goes on after them
+    (`sampling.max_tokens` counts them). `deadline_s` is on the worker's clock.
     """
 
     id: RequestId
@@ -148,6 +166,8 @@ class Request:
     sampling: Sampling
     deadline_s: float
     output_ids: TokenIds = ()
+    sources: tuple[SegmentSource, ...] = ()
+    template: str = ""
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -194,9 +214,25 @@ class ChatCall:
 
 
 @dataclass(frozen=True, slots=True)
+class CachedTokens:
+    """Tokens of a prompt that were not computed, by the tier where they were found."""
+
+    device: int = 0
+    host: int = 0
+    disk: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.device + self.host + self.disk
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
+    """`cached` is the part of `prompt_tokens` that was not computed."""
+
     prompt_tokens: int
     completion_tokens: int
+    cached: CachedTokens = CachedTokens()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,12 +253,13 @@ class Timings:
 @dataclass(frozen=True, slots=True)
 class WorkerLoad:
     """What a worker has to do and what room it has. `prefill_tokens` counts prompt tokens not yet
-    computed."""
+    computed; `num_cached_blocks` hold documents, in use or not."""
 
     num_running: int = 0
     num_waiting: int = 0
     prefill_tokens: int = 0
     num_blocks: int = 0
     num_free_blocks: int = 0
+    num_cached_blocks: int = 0
     max_waiting: int = 0
     max_running: int = 0

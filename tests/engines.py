@@ -19,10 +19,12 @@ from cluster.engine.forward import EagerForward, Model
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.ids import BlockId
 from cluster.kernels import kernels, kernels_available
+from cluster.knowledge.cache import no_cache
 from cluster.models.config import DecoderConfig
 from cluster.models.decoder import Decoder, random_decoder
 from cluster.models.native import NativeDecoder, Precision
-from cluster.scheduling.iteration import IterationLimits, IterationScheduler
+from cluster.scheduling.iteration import IterationScheduler
+from cluster.scheduling.limits import IterationLimits
 
 if TYPE_CHECKING:
     import thoth_kernels
@@ -78,7 +80,7 @@ class Hands:
         return Engine(
             forward=EagerForward(model or self.model(config), cache, self.attention()),
             vocab_size=config.vocab_size,
-            scheduler=IterationScheduler(limits, PoisonedPool(num_blocks, cache)),
+            scheduler=IterationScheduler(limits, no_cache(PoisonedPool(num_blocks, cache))),
             clock=clock or ManualClock(),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from actors.cli import ask, demo, doctor, ingest, keys, settings, status, up
+from actors.cli import ask, cache, demo, doctor, ingest, keys, settings, status, up
 
 
 def build_app() -> typer.Typer:
@@ -25,4 +25,5 @@ def build_app() -> typer.Typer:
     app.command()(settings.version)
     app.add_typer(settings.build_app(), name="config")
     app.add_typer(keys.build_app(), name="keys")
+    app.add_typer(cache.build_app(), name="cache")
     return app

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -22,6 +23,7 @@ from actors.cli.serving import client_for
 from cluster.client import (
     Answer,
     AskOptions,
+    CachedTokens,
     ChatRole,
     Citation,
     Client,
@@ -160,9 +162,16 @@ def show_rest(answer: Answer) -> None:
     show_timings(answer.timings)
     usage = answer.usage
     say(
-        f"{answer.model}: {usage.prompt_tokens} prompt tokens, {usage.completion_tokens} "
-        f"generated, ended by {answer.finish_reason} [{answer.request_id}]"
+        f"{answer.model}: {usage.prompt_tokens} prompt tokens, {_said(usage.cached)}, "
+        f"{usage.completion_tokens} generated, ended by {answer.finish_reason} "
+        f"[{answer.request_id}]"
     )
+
+
+def _said(cached: CachedTokens) -> str:
+    """How much of the prompt was not computed, and where it was found."""
+    tiers = [f"{count} on the {tier}" for tier, count in asdict(cached).items() if count]
+    return f"{cached.total} of them reused ({', '.join(tiers)})" if tiers else "none reused"
 
 
 def show_citations(citations: Sequence[Citation]) -> None:

@@ -19,7 +19,7 @@ from actors.cli.console import complain, messages, say
 from actors.cli.ingest import Source, Tally, send
 from actors.cli.options import ConfigFile, Settings, WithoutRay, settings_in_force
 from actors.cli.processes import family, identify, kill_all, wait_until_gone
-from cluster.client import AskOptions, ChatRole, Client, Message
+from cluster.client import Answer, AskOptions, ChatRole, Client, Message
 from cluster.client.local import ClusterProcess, Launch
 from cluster.config import ThothConfig, parse_overrides
 from cluster.documents.reference import REFERENCE_COLLECTION
@@ -47,7 +47,8 @@ def demo(
     config: ConfigFile = None,
     settings: Settings = None,
 ) -> None:
-    """Start a cluster, ingest Python's language reference, ask three questions, stop it all."""
+    """Start a cluster, ingest Python's language reference, ask three questions and one of them
+    again, stop it all."""
     started_s = time.monotonic()
     with ExitStack() as stack:
         folder = home or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="thoth-")))
@@ -59,10 +60,11 @@ def demo(
         cluster = stack.enter_context(_running(launch, in_force))
         client = stack.enter_context(Client(cluster.endpoints.grpc))
         _ingest(client, in_force)
-        for number, question in enumerate(QUESTIONS, start=1):
-            _ask(client, f"[{number}/{len(QUESTIONS)}] {question}", question)
-            if number == 1:
-                say(f"first answer {time.monotonic() - started_s:.0f} s after the start")
+        first = _ask(client, f"[1/4] {QUESTIONS[0]}", QUESTIONS[0])
+        say(f"first answer {time.monotonic() - started_s:.0f} s after the start")
+        for number, question in enumerate(QUESTIONS[1:], start=2):
+            _ask(client, f"[{number}/4] {question}", question)
+        _compare(first, _ask(client, f"[4/4] again: {QUESTIONS[0]}", QUESTIONS[0]))
     say("everything that was started is stopped")
 
 
@@ -145,7 +147,19 @@ def _ingest(client: Client, config: ThothConfig) -> None:
     say(f"{tally.said()}, in {time.monotonic() - started_s:.1f} s")
 
 
-def _ask(client: Client, heading: str, question: str) -> None:
+def _ask(client: Client, heading: str, question: str) -> Answer:
     sys.stdout.write(f"\n{heading}\n\n")
     answer = stream_text(client, (Message(ChatRole.USER, question),), OPTIONS)
     show_rest(answer)
+    return answer
+
+
+def _compare(first: Answer, again: Answer) -> None:
+    """What it was worth that the documents were there already."""
+    before_s, after_s = (a.timings.time_to_first_token_s for a in (first, again))
+    usage = again.usage
+    same = "the same answer" if again.text == first.text else "another answer"
+    say(
+        f"\nasked again: {usage.cached.total} of {usage.prompt_tokens} prompt tokens reused, "
+        f"first token after {after_s:.2f} s instead of {before_s:.2f} s, {same}"
+    )

@@ -13,6 +13,7 @@ from actors.cli.console import results, table, write_json
 from actors.cli.options import AsJson, ConfigFile, Settings, settings_in_force
 from actors.cli.runfile import RunFile
 from cluster.config import ThothConfig
+from cluster.errors import Unavailable
 from cluster.scheduling.membership import Member
 from cluster.wire.members import member_from_pb
 from cluster.wire.status import from_rpc_error
@@ -76,6 +77,19 @@ def look(config: ThothConfig, supervisor: str | None) -> Report:
     absent = [seat.member.name for seat in seats if not seat.member.is_ready]
     why = why or (f"not ready: {', '.join(absent)}" if absent else "")
     return Report(not why, why, http, described.uptime_s, seats)
+
+
+def seats_of(config: ThothConfig, supervisor: str | None) -> tuple[Seat, ...]:
+    """Every seat the supervisor knows of. Raises Unavailable when there is no such cluster, or it
+    does not answer."""
+    run = RunFile(config.home_dir).read()
+    endpoints = run.endpoints if run is not None and run.is_alive else None
+    address = supervisor or (endpoints.supervisor if endpoints else None)
+    if address is None:
+        raise Unavailable(
+            f"no cluster runs out of {config.home_dir}: name its supervisor with --supervisor"
+        )
+    return tuple(_seat(status) for status in _describe(address).members)
 
 
 def _configured_http(config: ThothConfig) -> str:

@@ -14,6 +14,7 @@ from actors.gateway.generation import Ended, Generation, Tokens
 from actors.gateway.model import ServedModel
 from actors.gateway.peers import Peers
 from actors.gateway.stopwatch import Stopwatch
+from actors.gateway.tenants import sources_of
 from actors.gateway.validation import (
     check_min_tokens,
     max_tokens_for,
@@ -43,6 +44,7 @@ class Means:
     config: GatewayConfig
     peers: Peers
     metrics: Metrics
+    shared_collections: frozenset[str] = frozenset()
 
 
 class Answer:
@@ -107,12 +109,16 @@ class Answer:
     def _drafts(self, prompt: Prompt) -> tuple[Draft, ...]:
         call, means = self._ask.call, self._means
         sampling = self._sampling(prompt)
+        shared = means.shared_collections
+        sources = sources_of(prompt, call.messages, self._ask.principal, shared)
         requests = (
             Request(
                 id=_name(self._ask.request_id, choice),
                 segments=prompt.segments,
                 sampling=replace(sampling, choice=choice),
                 deadline_s=self._deadline_s,
+                sources=sources,
+                template=means.model.prompts.fingerprint,
             )
             for choice in range(call.n)
         )
@@ -160,7 +166,7 @@ class Answer:
         num_tokens = sum(len(draft.generation.request.output_ids) for draft in drafts)
         return Finished(
             finish_reason=drafts[0].finish_reason or FinishReason.STOP,
-            usage=Usage(prompt.num_tokens, num_tokens),
+            usage=Usage(prompt.num_tokens, num_tokens, self._stopwatch.cached),
             timings=self._stopwatch.timings(),
         )
 

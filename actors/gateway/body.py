@@ -53,7 +53,8 @@ class Gateway:
         await self.station.open()
         model = await asyncio.to_thread(load_served_model, self.config)
         peers = Peers(self.station.lease, self.clock)
-        self._means = Means(model, self.config.gateway, peers, self.metrics)
+        shared = frozenset(self.config.cache.shared_collections)
+        self._means = Means(model, self.config.gateway, peers, self.metrics, shared)
         await self.station.set_ready(True)
 
     async def stop(self) -> None:

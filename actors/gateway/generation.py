@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from actors.gateway.peers import PATIENCE_S, GenerateCall, Peers, Placement, answered
 from cluster.errors import (
@@ -19,10 +19,10 @@ from cluster.errors import (
     Starting,
     Unavailable,
 )
-from cluster.request import FinishReason, Request, TokenIds, TokenLogprobs
+from cluster.request import CachedTokens, FinishReason, Request, TokenIds, TokenLogprobs
 from cluster.telemetry import catalogue
 from cluster.telemetry.metrics import Metrics
-from cluster.wire.generation import finish_reason_from_pb
+from cluster.wire.generation import cached_from_pb, finish_reason_from_pb
 from cluster.wire.sampling import logprobs_from_pb
 from cluster.wire.status import from_detail
 from protos.thoth.v1 import worker_pb2
@@ -32,10 +32,12 @@ MAX_RETRIES = 2
 
 @dataclass(frozen=True, slots=True)
 class FirstToken:
-    """What came before the first token, in seconds on the worker's clock."""
+    """What came before the first token, in seconds on the worker's clock; `cached` tokens of the
+    prompt were not computed."""
 
     queue_s: float
     prefill_s: float
+    cached: CachedTokens = field(default_factory=CachedTokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +146,12 @@ class Generation:
 
 
 def _tokens(tokens: worker_pb2.TokensGenerated) -> Tokens:
-    first = tokens.first
-    times = FirstToken(first.queue_s, first.prefill_s) if tokens.HasField("first") else None
-    return Tokens(tuple(tokens.token_ids), times, tuple(map(logprobs_from_pb, tokens.logprobs)))
+    first = _first(tokens.first) if tokens.HasField("first") else None
+    return Tokens(tuple(tokens.token_ids), first, tuple(map(logprobs_from_pb, tokens.logprobs)))
+
+
+def _first(first: worker_pb2.FirstToken) -> FirstToken:
+    return FirstToken(first.queue_s, first.prefill_s, cached_from_pb(first.cached))
 
 
 def _ended(finished: worker_pb2.GenerateFinished, placement: Placement) -> Ended:

@@ -58,7 +58,7 @@ class GatewayServicer:
 
     @unary(gateway_pb2.ChatResponse)
     async def Chat(self, request: bytes, context: CallContext) -> gateway_pb2.ChatResponse:
-        ask = self._ask(self.read(request, gateway_pb2.ChatRequest, context).call)
+        ask = self._ask(self.read(request, gateway_pb2.ChatRequest, context).call, context)
         response, choices = gateway_pb2.ChatResponse(), Choices()
         async with aclosing(self.gateway.chat(ask)) as events:
             async for event in events:
@@ -72,7 +72,7 @@ class GatewayServicer:
     async def StreamChat(
         self, request: bytes, context: CallContext
     ) -> AsyncIterator[gateway_pb2.StreamChatResponse]:
-        ask = self._ask(self.read(request, gateway_pb2.StreamChatRequest, context).call)
+        ask = self._ask(self.read(request, gateway_pb2.StreamChatRequest, context).call, context)
         async with aclosing(self.gateway.chat(ask)) as events:
             async for event in events:
                 yield _to_pb(event)
@@ -119,13 +119,14 @@ class GatewayServicer:
                 limit=f"a {name} whose strings are UTF-8",
             ) from None
 
-    def _ask(self, call: gateway_pb2.ChatCall) -> Ask:
+    def _ask(self, call: gateway_pb2.ChatCall, context: CallContext) -> Ask:
         defaults = Sampling(seed=self.gateway.new_seed())
         default_timeout_s = self.gateway.config.gateway.default_timeout_s
         return Ask(
             request_id=self.gateway.new_request_id(),
             call=chat_call_from_pb(call, defaults, default_timeout_s),
             max_tokens=call.sampling.max_tokens if call.sampling.HasField("max_tokens") else None,
+            principal=self.gateway.keyring.authenticate(_caller_of(context)),
         )
 
 

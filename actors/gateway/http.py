@@ -47,7 +47,7 @@ def build_routes(gateway: Callable[[], Gateway]) -> FastAPI:
     """The app behind a proxy that puts x-request-id on every response, as Ray Serve's does."""
 
     def authenticate(request: Request) -> None:
-        gateway().keyring.authenticate(caller_of(request))
+        request.state.principal = gateway().keyring.authenticate(caller_of(request))
 
     app = FastAPI(title="Thoth", version=version("thoth-cluster"), docs_url=None, redoc_url=None)
     guard = [Depends(authenticate)]

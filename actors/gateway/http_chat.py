@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -63,7 +64,10 @@ def routes(gateway: Callable[[], Gateway]) -> APIRouter:
 
 async def _complete(gateway: Gateway, body: ChatCompletionBody, request: Request) -> Response:
     default_timeout_s = gateway.config.gateway.default_timeout_s
-    ask = ask_of(body, gateway.new_request_id(), gateway.new_seed(), default_timeout_s)
+    ask = replace(
+        ask_of(body, gateway.new_request_id(), gateway.new_seed(), default_timeout_s),
+        principal=request.state.principal,
+    )
     events = gateway.chat(ask)
     if not body.stream:
         whole = await while_connected(request.receive, _whole(events, body))

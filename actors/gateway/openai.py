@@ -97,7 +97,10 @@ class Completion:
 
     def _ours(self, finished: Finished) -> Json:
         citations = {"citations": self._citations()} if self.is_retrieval else {}
-        return {"timings": asdict(finished.timings)} | citations
+        return {
+            "timings": asdict(finished.timings),
+            "cached_tokens": asdict(finished.usage.cached),
+        } | citations
 
     def _citations(self) -> list[Json]:
         return citations_to_json(self.started.citations)
@@ -116,7 +119,12 @@ def chunk_to_json(chunk: ScoredChunk) -> Json:
 
 
 def _usage(usage: Usage) -> Json:
-    return asdict(usage) | {"total_tokens": usage.prompt_tokens + usage.completion_tokens}
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached.total},
+    }
 
 
 def error_to_json(error: ThothError) -> Json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from actors.gateway.generation import FirstToken, Tokens
 from cluster.clock import Clock
-from cluster.request import Timings
+from cluster.request import CachedTokens, Timings
 from cluster.telemetry import catalogue
 from cluster.telemetry.metrics import Metrics
 
@@ -37,6 +37,11 @@ class Stopwatch:
             for _ in tokens.ids:
                 self._between_tokens.observe(gap_s)
         self._last_token_at_s[choice] = now_s
+
+    @property
+    def cached(self) -> CachedTokens:
+        """Of the prompt; as the worker says that gave the first token."""
+        return self._first.cached
 
     def timings(self) -> Timings:
         """All parts; queue and prefill are those of the worker that gave the first token."""

@@ -100,10 +100,15 @@ def load(spec: Spec) -> Ours:
         "max_running": MAX_STREAMS,
         "kv_blocks": MAX_STREAMS * blocks_for(CONTEXT_TOKENS + MOST_DECODED),
     }
-    settings = {"model": {"source": spec.model}, "gpu_worker": worker, "home": _home(spec)}
+    settings = {
+        "model": {"source": spec.model},
+        "gpu_worker": worker,
+        "cache": {"tiers": []},
+        "home": _home(spec),
+    }
     try:
         config = ThothConfig.model_validate(settings)
-        built = build_engine(config, MonotonicClock())
+        built = build_engine(config, MonotonicClock(), "worker")
     except ValidationError as error:
         said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise EngineRefused(said) from error

@@ -6,7 +6,7 @@ held  -> free    release (only by naming exactly the blocks that are held)
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from cluster.errors import InvariantBroken
 from cluster.ids import BlockId
@@ -47,6 +47,18 @@ class BlockPool:
                 raise InvariantBroken(f"block {block} is released and was not held")
             self._held.remove(block)
             self._free.append(block)
+
+    def claim(self, blocks: Collection[BlockId]) -> None:
+        """Takes these very blocks. Raises InvariantBroken for one that is held."""
+        wanted = set(blocks)
+        if wanted & self._held or len(wanted) != len(blocks):
+            raise InvariantBroken("a block is claimed and was held")
+        self._free = [block for block in self._free if block not in wanted]
+        self._held |= wanted
+
+    def holds(self, blocks: Iterable[BlockId]) -> bool:
+        """Whether all of these were given out."""
+        return self._held.issuperset(blocks)
 
     def check(self) -> None:
         """Free and held are a partition of the pool."""

@@ -23,9 +23,10 @@ class SegmentView:
 
 @dataclass(slots=True)
 class SegmentTable:
-    """The blocks a running request holds for one of its segments."""
+    """The blocks of one segment of a running request: its own, or, when `is_shared`, lent to it."""
 
     blocks: list[BlockId] = field(default_factory=list)
+    is_shared: bool = False
 
     def missing(self, num_tokens: int) -> int:
         """Blocks still to be allocated before `num_tokens` fit."""

@@ -14,7 +14,7 @@ from cluster.client.policy import DEFAULT_ENDPOINT, RetryPolicy
 from cluster.client.sync import Client
 from cluster.client.sync_connection import Stream
 from cluster.errors import ThothError
-from cluster.request import ChatRole, FinishReason, Message, Timings, Usage
+from cluster.request import CachedTokens, ChatRole, FinishReason, Message, Timings, Usage
 from cluster.retrieval.records import Citation, Collection, Document, ScoredChunk, UpsertResult
 from cluster.wire.answers import (
     Answer,
@@ -39,6 +39,7 @@ __all__ = [
     "AskOptions",
     "AsyncClient",
     "AsyncStream",
+    "CachedTokens",
     "ChatRole",
     "Choice",
     "ChoiceFinished",

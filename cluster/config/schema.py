@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -80,6 +80,48 @@ class GpuWorkerConfig(Section):
     )
 
 
+class CacheConfig(Section):
+    """The knowledge cache of every gpu_worker: documents' keys and values, kept for reuse."""
+
+    tiers: tuple[Literal["device", "host", "disk"], ...] = Field(
+        ("device", "host"),
+        description="Where documents are kept, the nearest first: device; device and host; or all "
+        "three. Empty: nothing is kept and every prompt is computed whole.",
+    )
+    policy: Literal["pgdsf", "gdsf", "lfu", "lru"] = Field(
+        "pgdsf", description="Who leaves a tier first; pgdsf knows what computing it again costs."
+    )
+    placement: Literal["tree", "segment"] = Field(
+        "tree",
+        description="tree: a document lies no nearer than the ones before it; segment: it may.",
+    )
+    admission: Literal["reused", "all"] = Field(
+        "reused",
+        description="What leaves the device for the host, and the host for disk: all, or, when "
+        "there is no free room, only what was used more than once.",
+    )
+    host_bytes: Count = Field(2**30, description="Memory of the host tier, per worker.")
+    disk_bytes: Count = Field(8 * 2**30, description="Size of the disk tier, per worker.")
+    disk_dir: Path | None = Field(
+        None, description="Folder of the disk tier; by default `cache` in the home."
+    )
+    pin_system_tokens: int = Field(
+        0, ge=0, description="System prompts of so many tokens together are the last to leave."
+    )
+    shared_collections: tuple[str, ...] = Field(
+        (),
+        description="Collections whose documents' keys and values serve every API key; all others "
+        "serve only the key that brought them there.",
+    )
+
+    @field_validator("tiers")
+    @classmethod
+    def _in_order(cls, tiers: tuple[str, ...]) -> tuple[str, ...]:
+        if tiers != ("device", "host", "disk")[: len(tiers)]:
+            raise ValueError("tiers are device, then host, then disk, none left out in between")
+        return tiers
+
+
 class RetrieverConfig(Section):
     """Documents, their chunks and the index."""
 
@@ -137,6 +179,7 @@ class ThothConfig(Section):
     )
     model: ModelConfig = Field(default_factory=ModelConfig)
     gpu_worker: GpuWorkerConfig = Field(default_factory=GpuWorkerConfig)
+    cache: CacheConfig = Field(default_factory=CacheConfig)
     retriever: RetrieverConfig = Field(default_factory=RetrieverConfig)
     gateway: GatewayConfig = Field(default_factory=GatewayConfig)
     supervisor: SupervisorConfig = Field(default_factory=SupervisorConfig)
@@ -148,6 +191,10 @@ class ThothConfig(Section):
     @property
     def models_dir(self) -> Path:
         return self.home_dir / "models"
+
+    @property
+    def cache_dir(self) -> Path:
+        return (self.cache.disk_dir or self.home_dir / "cache").expanduser()
 
     @property
     def documents_dir(self) -> Path:

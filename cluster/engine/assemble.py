@@ -12,7 +12,7 @@ Sums are float32 everywhere.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +28,9 @@ from cluster.engine.device import open_device
 from cluster.engine.engine import Engine
 from cluster.engine.forward import EagerForward, Forward
 from cluster.engine.kv_cache import KvCache, KvShape
+from cluster.engine.prefill_profile import Bench
+from cluster.engine.shelves import DeviceMemory, Shelves, Shelving, open_shelves
+from cluster.engine.tiers.layout import KvLayout, kv_fingerprint
 from cluster.errors import Unsupported
 from cluster.kernels import kernels, kernels_available
 from cluster.models.config import DecoderConfig
@@ -35,7 +38,8 @@ from cluster.models.decoder import Decoder
 from cluster.models.determinism import row_multiple_for
 from cluster.models.folder import load_decoder
 from cluster.models.native import NativeDecoder, Precision
-from cluster.scheduling.iteration import IterationLimits, IterationScheduler
+from cluster.scheduling.iteration import IterationScheduler
+from cluster.scheduling.limits import IterationLimits
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +100,7 @@ class EngineOptions:
     """What a user chooses. `threads` are for the cpu; `kv_blocks` None is 2,048 on the cpu and what
     fits on cuda; `context_tokens` None is what the model was trained for. `deterministic` pads the
     rows of torch's products on the cpu, whose bits else depend on the batch: the native ones never
-    do."""
+    do. `shelving` says where documents' keys and values are kept; by default nowhere."""
 
     device: Device = Device.CPU
     backend: Backend = Backend.AUTO
@@ -109,19 +113,28 @@ class EngineOptions:
     max_running: int = 32
     max_waiting: int = 128
     context_tokens: int | None = None
+    shelving: Shelving = field(default_factory=Shelving)
 
 
 @dataclass(frozen=True, slots=True)
 class Assembled:
-    """`backend` says in words what computes: for logs, metrics and `thoth doctor`."""
+    """`backend` says in words what computes: for logs, metrics and `thoth doctor`. Whoever ends the
+    engine closes its `shelves` after the last step."""
 
     engine: Engine
+    shelves: Shelves
     backend: str
     context_tokens: int
+    block_bytes: int
 
 
-def assemble_engine(folder: Path, options: EngineOptions, clock: Clock) -> Assembled:
-    """Loads the weights: seconds. Raises Refused for a model or choices that cannot be served."""
+def assemble_engine(
+    folder: Path, options: EngineOptions, clock: Clock, model_digest: str = ""
+) -> Assembled:
+    """Loads the weights: seconds. `model_digest` tells what is kept on disk for this model.
+
+    Raises Refused for a model or choices that cannot be served.
+    """
     options = resolved(options)
     torch.set_num_threads(options.threads)
     device = open_device(options.device)
@@ -135,15 +148,29 @@ def assemble_engine(folder: Path, options: EngineOptions, clock: Clock) -> Assem
         context_tokens=context_tokens,
     )
     num_blocks = _num_blocks(options, decoder)
-    engine = Engine(
-        forward=_forward(options, decoder, num_blocks, limits),
-        vocab_size=config.vocab_size,
-        scheduler=IterationScheduler(limits, BlockPool(num_blocks)),
-        clock=clock,
-    )
+    forward, kv = _forward(options, decoder, num_blocks, limits)
     said = describe(options)
     log.info("computing with %s, %d KV blocks", said, num_blocks)
-    return Assembled(engine, said, context_tokens)
+    computed_by = describe(replace(options, threads=0))
+    shelves = open_shelves(
+        options.shelving,
+        DeviceMemory(
+            pool=BlockPool(num_blocks),
+            kv=kv,
+            layout=KvLayout(kv.shape, kv_fingerprint(model_digest, computed_by, kv.shape)),
+            bench=Bench(forward, num_blocks, context_tokens, options.step_tokens, clock),
+            num_threads=options.threads,
+        ),
+    )
+    engine = Engine(
+        forward=forward,
+        vocab_size=config.vocab_size,
+        scheduler=IterationScheduler(limits, shelves.cache),
+        clock=clock,
+        host=shelves.host,
+        disk=shelves.disk,
+    )
+    return Assembled(engine, shelves, said, context_tokens, kv.shape.block_bytes)
 
 
 def _num_blocks(options: EngineOptions, decoder: Decoder) -> int:
@@ -159,12 +186,18 @@ def _num_blocks(options: EngineOptions, decoder: Decoder) -> int:
 
 def _forward(
     options: EngineOptions, decoder: Decoder, num_blocks: int, limits: IterationLimits
-) -> Forward:
+) -> tuple[Forward, KvCache]:
     shape = kv_shape(decoder.config, options.kv)
     if options.device is Device.CUDA and options.backend is Backend.NATIVE:
-        forward: Forward = cuda().graphed_forward(decoder, shape, num_blocks, limits)
-        return forward
+        graphed: tuple[Forward, KvCache] = cuda().graphed_forward(
+            decoder, shape, num_blocks, limits
+        )
+        return graphed
     cache = KvCache(shape, num_blocks, decoder.weights.embedding.device)
+    return _eager(options, decoder, cache), cache
+
+
+def _eager(options: EngineOptions, decoder: Decoder, cache: KvCache) -> Forward:
     if options.device is Device.CUDA:
         return EagerForward(decoder, cache, ReferenceBackend(options.device))
     if options.backend is Backend.NATIVE:

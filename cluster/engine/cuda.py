@@ -18,7 +18,7 @@ from cluster.engine.device import blocks_that_fit, memory_of, step_bytes
 from cluster.engine.forward import EagerForward, Forward, GraphedForward
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.models.decoder import Decoder
-from cluster.scheduling.iteration import IterationLimits
+from cluster.scheduling.limits import IterationLimits
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def fitting_blocks(decoder: Decoder, shape: KvShape, device: torch.device, step_
 
 def graphed_forward(
     decoder: Decoder, shape: KvShape, num_blocks: int, limits: IterationLimits
-) -> Forward:
+) -> tuple[Forward, KvCache]:
     """Decodes of up to `max_running` rows are recorded; everything else is computed eagerly."""
     device = decoder.weights.embedding.device
     heads = HeadShape(decoder.config.num_heads, shape.num_kv_heads, shape.head_dim, shape.dtype)
@@ -50,7 +50,7 @@ def graphed_forward(
         sizes_up_to(limits.max_running),
         scratch_slot=num_blocks * BLOCK_TOKENS,
     )
-    return GraphedForward(graphs, EagerForward(decoder, cache, backend))
+    return GraphedForward(graphs, EagerForward(decoder, cache, backend)), cache
 
 
 @torch.inference_mode()

@@ -1,12 +1,13 @@
 """A worker's whole life: decide, run, record.
 
-The engine belongs to one thread. It knows token ids and no text, blocks and no documents.
+The engine belongs to one thread. It knows token ids and no text, blocks and no documents' names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 
@@ -16,8 +17,34 @@ from cluster.engine.sampling import Drawn, Sampler
 from cluster.engine.step import Step, lay_out
 from cluster.errors import InvalidArgument, ThothError
 from cluster.ids import RequestId
+from cluster.knowledge.cache import KnowledgeCache
+from cluster.knowledge.commands import DiskCommand, DiskDone, Move
+from cluster.knowledge.keys import NodeKey
+from cluster.knowledge.snapshot import CacheSums, sums
 from cluster.request import Request, TokenLogprobs, WorkerLoad
-from cluster.scheduling.iteration import Finished, FirstToken, IterationScheduler, StepPlan
+from cluster.scheduling.iteration import IterationScheduler
+from cluster.scheduling.plan import Finished, FirstToken, StepPlan
+
+# A step that has nothing to compute waits so long for a disk.
+DISK_WAIT_S = 0.05
+
+
+class HostHands(Protocol):
+    """Whoever copies blocks between device and host."""
+
+    def run(self, moves: Sequence[Move], /) -> tuple[NodeKey, ...]:
+        """Done in their order when it returns: the keys whose copy on the host was damaged."""
+        ...
+
+
+class DiskHands(Protocol):
+    """Whoever reads and writes nodes on disk, beside the steps."""
+
+    def submit(self, commands: Sequence[DiskCommand], /) -> None: ...
+
+    def completed(self, timeout_s: float, /) -> tuple[DiskDone, ...]:
+        """What ended since the last call; waits for something if there is nothing yet."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +64,7 @@ class StepReport:
     num_prefill_rows: int = 0
     num_decode_rows: int = 0
     seconds: float = 0.0
+    cache: CacheSums | None = None
 
 
 @dataclass(slots=True)
@@ -48,6 +76,12 @@ class Engine:
     scheduler: IterationScheduler
     clock: Clock
     sampler: Sampler = field(default_factory=Sampler)
+    host: HostHands | None = None
+    disk: DiskHands | None = None
+
+    @property
+    def cache(self) -> KnowledgeCache:
+        return self.scheduler.cache
 
     def submit(self, request: Request) -> None:
         """Raises InvalidArgument for what can never run, Overloaded when the queue is full."""
@@ -81,17 +115,20 @@ class Engine:
     def step(self) -> StepReport:
         """Decide, run, record."""
         started_s = self.clock.now_s()
-        plan = self.scheduler.plan(started_s)
+        plan = self._plan(started_s)
+        begun_s = self.clock.now_s()
         outcomes = self._run(lay_out(plan.chunks)) if plan.chunks else {}
         drawn = {id: token for id, token in outcomes.items() if isinstance(token, Drawn)}
         failed = tuple((id, e) for id, e in outcomes.items() if isinstance(e, ThothError))
         now_s = self.clock.now_s()
+        self._learn(plan, now_s - begun_s)
         outcome = self.scheduler.record(
             {id: token.token_id for id, token in drawn.items()},
             now_s,
             ended=frozenset(id for id, token in drawn.items() if token.is_last),
         )
         self._let_go(plan.finished + outcome.finished, failed)
+        self._hear_disk(0.0 if plan.chunks else DISK_WAIT_S)
         return StepReport(
             tokens=outcome.tokens,
             logprobs={id: token.logprobs for id, token in drawn.items() if token.logprobs},
@@ -102,7 +139,35 @@ class Engine:
             num_prefill_rows=_prefill_rows(plan),
             num_decode_rows=sum(len(c.token_ids) == 1 for c in plan.chunks),
             seconds=now_s - started_s,
+            cache=sums(self.cache),
         )
+
+    def _plan(self, now_s: float) -> StepPlan:
+        """The step's plan, its moves done. One that rests on a damaged copy is made anew."""
+        finished: list[Finished] = []
+        preempted: list[RequestId] = []
+        while True:
+            plan = self.scheduler.plan(now_s)
+            finished += plan.finished
+            preempted += plan.preempted
+            damaged = self.host.run(plan.moves) if self.host and plan.moves else ()
+            if self.disk and plan.disk:
+                self.disk.submit(plan.disk)
+            if not damaged:
+                return replace(plan, finished=tuple(finished), preempted=tuple(preempted))
+            self.scheduler.damaged(damaged)
+
+    def _learn(self, plan: StepPlan, seconds: float) -> None:
+        """A chunk that had the step to itself says what such a chunk costs."""
+        if len(plan.chunks) == 1:
+            (chunk,) = plan.chunks
+            self.cache.prefill.observed(chunk.start, len(chunk.token_ids), seconds)
+
+    def _hear_disk(self, timeout_s: float) -> None:
+        if self.disk is None or not self.cache.disk.num_jobs:
+            return
+        for event in self.disk.completed(timeout_s):
+            self.scheduler.disk_done(event, self.clock.now_s())
 
     def _let_go(
         self, finished: Sequence[Finished], failed: Sequence[tuple[RequestId, ThothError]]

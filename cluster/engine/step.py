@@ -12,7 +12,7 @@ from cluster.attention.plan import AttentionPlan, Run, plan_attention
 from cluster.blocks.pool import BLOCK_TOKENS
 from cluster.engine.sampling import Draw
 from cluster.request import Sampling
-from cluster.scheduling.iteration import Chunk
+from cluster.scheduling.plan import Chunk
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,10 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 from cluster.engine.engine import Engine, StepReport
 from cluster.errors import ThothError
@@ -27,6 +30,14 @@ class Submit:
 @dataclass(frozen=True, slots=True)
 class Cancel:
     request_id: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A question about the engine as it stands between two steps."""
+
+    question: Callable[[Engine], object]
+    answer: Future[object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +68,23 @@ class Died:
     error: Exception
 
 
+Answer = TypeVar("Answer")
 EngineEvent = Stepped | Turned | Died
 Deliver = Callable[[EngineEvent], None]
 
 
 class EngineThread:
-    """Owns an engine from `start` to `stop`; `deliver` is called on its thread."""
+    """Owns an engine from `start` to `stop`; `deliver`, and at the end `close`, are called on its
+    thread."""
 
-    def __init__(self, engine: Engine, deliver: Deliver) -> None:
+    def __init__(
+        self, engine: Engine, deliver: Deliver, close: Callable[[], None] = lambda: None
+    ) -> None:
         self._engine = engine
         self._deliver = deliver
-        self._mailbox: queue.SimpleQueue[Submit | Cancel | Stop] = queue.SimpleQueue()
+        self._close = close
+        self._has_ended = False
+        self._mailbox: queue.SimpleQueue[Submit | Cancel | Look | Stop] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._live, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -79,8 +96,16 @@ class EngineThread:
     def cancel(self, request_id: RequestId) -> None:
         self._mailbox.put(Cancel(request_id))
 
+    def look(self, question: Callable[[Engine], Answer]) -> Future[Answer]:
+        """What the engine's thread says between two steps; cancelled when it ends before."""
+        answer: Future[Answer] = Future()
+        self._mailbox.put(Look(question, cast("Future[object]", answer)))
+        if self._has_ended:
+            self._end()
+        return answer
+
     def stop(self) -> None:
-        """Returns when the step that runs has ended."""
+        """Returns when the step that runs has ended, and all is closed."""
         self._mailbox.put(Stop())
         self._thread.join()
 
@@ -90,9 +115,36 @@ class EngineThread:
                 if self._engine.has_work:
                     report = self._engine.step()
                     self._deliver(Stepped(report, self._engine.load()))
+            self._close()
         except Exception as error:
             log.critical("the engine died", exc_info=error)
             self._deliver(Died(error))
+            self._close_after_death()
+        finally:
+            self._end()
+
+    def _answer(self, question: Callable[[Engine], object], answer: Future[object]) -> None:
+        """A question that fails is the asker's to hear of; the engine goes on."""
+        try:
+            answer.set_result(question(self._engine))
+        except Exception as error:
+            answer.set_exception(error)
+
+    def _end(self) -> None:
+        """Nobody waits for an answer that will not come."""
+        self._has_ended = True
+        with suppress(queue.Empty):
+            while True:
+                mail = self._mailbox.get_nowait()
+                if isinstance(mail, Look):
+                    mail.answer.cancel()
+
+    def _close_after_death(self) -> None:
+        """What others wait for, as a folder's lock, is let go, though the engine is not whole."""
+        try:
+            self._close()
+        except Exception as error:
+            log.error("closing the engine failed: %s", error)
 
     def _read_mail(self) -> bool:
         """Handles all mail; waits for some when there is nothing else to do. False: stop."""
@@ -107,8 +159,10 @@ class EngineThread:
                 return False
             self._handle(mail)
 
-    def _handle(self, mail: Submit | Cancel) -> None:
+    def _handle(self, mail: Submit | Cancel | Look) -> None:
         match mail:
+            case Look(question, answer):
+                self._answer(question, answer)
             case Submit(request):
                 try:
                     self._engine.submit(request)

@@ -3,7 +3,8 @@
 One idea: requests are kept in order of arrival and every step serves that order. Whoever came first
 gets blocks first, takes them from the youngest when the pool is empty, and is therefore never
 starved. The older ones are the ones that decode, a row each; whatever they leave of the step's
-token budget is a chunk of the next prompt.
+token budget is a chunk of the next prompt. Documents that nobody uses make room before anybody is
+preempted.
 
     waiting -> running     admitted: a seat is free and the blocks of its whole prompt are
     running -> waiting     preempted: an older sequence needed its blocks; it goes back to the head
@@ -12,91 +13,21 @@ token budget is a chunk of the next prompt.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterator, Mapping
-from collections.abc import Sequence as Ids
 from dataclasses import dataclass, field
 
-from cluster.blocks.pool import BLOCK_TOKENS, BlockPool, blocks_for
-from cluster.blocks.segment import SegmentView
+from cluster.blocks.pool import BlockPool
 from cluster.errors import InvalidArgument, InvariantBroken, Overloaded
 from cluster.ids import RequestId
-from cluster.request import FinishReason, Request, Sampling, TokenIds, WorkerLoad
+from cluster.knowledge.cache import KnowledgeCache
+from cluster.knowledge.commands import DiskDone
+from cluster.knowledge.keys import NodeKey
+from cluster.request import FinishReason, Request, WorkerLoad
+from cluster.scheduling.limits import IterationLimits, check_fits
+from cluster.scheduling.plan import Chunk, Finished, FirstToken, StepOutcome, StepPlan
+from cluster.scheduling.reuse import Walk, blocks_beyond, keep_computed, walk
 from cluster.scheduling.sequence import Sequence
-
-
-@dataclass(frozen=True, slots=True)
-class IterationLimits:
-    """`step_tokens` rows per step, `max_running` requests in it, `max_waiting` behind it."""
-
-    step_tokens: int
-    max_running: int
-    max_waiting: int
-    context_tokens: int
-
-    def __post_init__(self) -> None:
-        if self.step_tokens < self.max_running:
-            raise InvalidArgument(
-                f"step_tokens {self.step_tokens} is less than max_running {self.max_running}: "
-                "a decode would wait for a step with room",
-                field="gpu_worker.step_tokens",
-                limit=f"at least {self.max_running}",
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Rows of one request: `token_ids` at positions `start...`, attending `segments`.
-
-    `segments` already count these rows. With `sampling` set the last row's logits give the next
-    token. `ids` are all of the request's as they stand during the step, the first `num_prompt` of
-    them its prompt.
-    """
-
-    request_id: RequestId
-    start: int
-    token_ids: TokenIds
-    segments: tuple[SegmentView, ...]
-    sampling: Sampling | None
-    ids: Ids[int] = ()
-    num_prompt: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A request is over."""
-
-    request_id: RequestId
-    reason: FinishReason
-    num_recomputed: int
-
-
-@dataclass(frozen=True, slots=True)
-class FirstToken:
-    """A prompt is computed: seconds it waited, and seconds from its first step to here."""
-
-    request_id: RequestId
-    queue_s: float
-    prefill_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class StepPlan:
-    """What to run now, and what happened while deciding."""
-
-    chunks: tuple[Chunk, ...]
-    finished: tuple[Finished, ...]
-    preempted: tuple[RequestId, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class StepOutcome:
-    """One new token for each sampled request that goes on or ends by length; a stop id is not
-    passed on."""
-
-    tokens: tuple[tuple[RequestId, int], ...]
-    first_tokens: tuple[FirstToken, ...]
-    finished: tuple[Finished, ...]
 
 
 @dataclass(slots=True)
@@ -104,15 +35,20 @@ class IterationScheduler:
     """The brain: arrivals and cancels in, a plan a step out, the sampled tokens back in."""
 
     limits: IterationLimits
-    pool: BlockPool
+    cache: KnowledgeCache
     _waiting: deque[Sequence] = field(init=False, default_factory=deque)
     _running: list[Sequence] = field(init=False, default_factory=list)
     _cancelled: set[RequestId] = field(init=False, default_factory=set)
     _planned: dict[RequestId, int] = field(init=False, default_factory=dict)
 
+    @property
+    def pool(self) -> BlockPool:
+        """The device's blocks: of those that run, of documents, or free."""
+        return self.cache.pool
+
     def arrived(self, request: Request, now_s: float) -> None:
         """Raises InvalidArgument for what can never run here, Overloaded when the queue is full."""
-        _check_fits(request, self.limits, self.pool.num_blocks)
+        check_fits(request, self.limits, self.pool.num_blocks)
         free_seats = self.limits.max_running - len(self._running)
         if len(self._waiting) >= self.limits.max_waiting + max(0, free_seats):
             raise Overloaded(
@@ -122,7 +58,7 @@ class IterationScheduler:
             )
         if any(s.request.id == request.id for s in self._all()):
             raise InvalidArgument(f"request {request.id} is already here", field="request_id")
-        self._waiting.append(Sequence(request, now_s))
+        self._waiting.append(Sequence(request, now_s, self.cache.chain(request)))
 
     def cancelled(self, request_id: RequestId) -> None:
         """Takes effect at the next plan; unknown ids are those that have just ended."""
@@ -138,16 +74,56 @@ class IterationScheduler:
         preempted: list[RequestId] = []
         self._planned = {}
         chunks: list[Chunk] = []
+        claimed: set[NodeKey] = set()
         budget = self.limits.step_tokens
         for sequence in self._in_order():
+            ended = self._walk(sequence, claimed, preempted)
+            if ended is Walk.PREEMPTED:
+                break
+            claimed.update(sequence.keys[len(sequence.nodes) :])
+            if ended is Walk.WAIT:
+                continue
             end = min(sequence.num_computed + budget, len(sequence.tokens))
             budget -= end - sequence.num_computed
-            if not self._make_room(sequence, end, preempted):
+            if not self._make_room(sequence, sequence.missing(end), preempted):
                 break
+            sequence.grow(end, self.pool.allocate(sequence.missing(end)))
             chunks.append(self._chunk(sequence, end, now_s))
             if budget == 0:
                 break
-        return StepPlan(tuple(chunks), tuple(finished), tuple(preempted))
+        return StepPlan(
+            tuple(chunks),
+            tuple(finished),
+            tuple(preempted),
+            self.cache.take_moves(),
+            self.cache.take_disk_commands(now_s),
+        )
+
+    def _walk(
+        self, sequence: Sequence, claimed: Collection[NodeKey], preempted: list[RequestId]
+    ) -> Walk:
+        def free(count: int) -> bool:
+            return self._make_room(sequence, count, preempted)
+
+        return walk(self.cache, sequence, claimed, free)
+
+    def damaged(self, keys: Collection[NodeKey]) -> None:
+        """Moves of the plan found these copies damaged: the plan is void, and is to be made anew.
+        Whoever had adopted one computes it instead."""
+        self._planned = {}
+        for sequence in self._running:
+            lost = [i for i, node in enumerate(sequence.nodes) if node.key in keys]
+            if lost:
+                blocks, nodes = sequence.cut(lost[0])
+                self.pool.release(blocks)
+                self.cache.unpin(nodes)
+        for key in keys:
+            if self.cache.find(key) is not None:
+                self.cache.damaged(key)
+
+    def disk_done(self, event: DiskDone, now_s: float) -> None:
+        """A disk has ended a command."""
+        self.cache.disk_done(event, now_s)
 
     def record(
         self,
@@ -163,7 +139,10 @@ class IterationScheduler:
         first_tokens: list[FirstToken] = []
         finished: list[Finished] = []
         for sequence in list(self._running):
-            sequence.num_computed = self._planned.pop(sequence.request.id, sequence.num_computed)
+            end = self._planned.pop(sequence.request.id, None)
+            if end is not None:
+                sequence.computed(end)
+                keep_computed(self.cache, sequence)
             token = sampled.get(sequence.request.id)
             if token is None:
                 continue
@@ -183,12 +162,14 @@ class IterationScheduler:
         return StepOutcome(tuple(tokens), tuple(first_tokens), tuple(finished))
 
     def load(self) -> WorkerLoad:
+        num_own = sum(len(s.blocks()) for s in self._running)
         return WorkerLoad(
             num_running=len(self._running),
             num_waiting=len(self._waiting),
             prefill_tokens=sum(s.num_remaining for s in self._all() if s.num_remaining > 1),
             num_blocks=self.pool.num_blocks,
             num_free_blocks=self.pool.num_free,
+            num_cached_blocks=self.pool.num_blocks - self.pool.num_free - num_own,
             max_waiting=self.limits.max_waiting,
             max_running=self.limits.max_running,
         )
@@ -206,31 +187,36 @@ class IterationScheduler:
             served += 1
         while self._waiting and len(self._running) < self.limits.max_running:
             head = self._waiting[0]
-            if head.missing(len(head.tokens)) > self.pool.num_free:
+            needed, available = blocks_beyond(self.cache, head)
+            if needed > available:
                 return
             self._running.append(self._waiting.popleft())
             yield head
 
-    def _make_room(self, sequence: Sequence, end: int, preempted: list[RequestId]) -> bool:
-        """Allocates for the first `end` tokens, from the youngest if need be. False: that was
-        itself.
+    def _make_room(self, sequence: Sequence, count: int, preempted: list[RequestId]) -> bool:
+        """Frees so many blocks: from documents that nobody uses, then from the youngest. False:
+        that was the sequence itself.
 
         Whoever is planned already is older, so no planned chunk loses its blocks.
         """
-        while (missing := sequence.missing(end)) > self.pool.num_free:
+        while not self.cache.make_room(count):
             victim = self._running.pop()
-            self.pool.release(victim.let_go())
-            victim.restart()
+            self._let_go(victim)
             self._waiting.appendleft(victim)
             preempted.append(victim.request.id)
             if victim is sequence:
                 return False
-        sequence.grow(end, self.pool.allocate(missing))
         return True
+
+    def _let_go(self, sequence: Sequence) -> None:
+        blocks, nodes = sequence.let_go()
+        self.pool.release(blocks)
+        self.cache.unpin(nodes)
 
     def _chunk(self, sequence: Sequence, end: int, now_s: float) -> Chunk:
         if sequence.first_step_s is None:
             sequence.first_step_s = now_s
+            sequence.cost_s = self._cost_s(sequence)
         start, request = sequence.num_computed, sequence.request
         self._planned[request.id] = end
         return Chunk(
@@ -243,6 +229,14 @@ class IterationScheduler:
             num_prompt=request.num_prompt_tokens,
         )
 
+    def _cost_s(self, sequence: Sequence) -> float:
+        """T(alpha, beta) / beta of a prompt that is begun with alpha tokens cached."""
+        if not sequence.keys:
+            return 0.0
+        alpha = sequence.num_computed
+        beta = max(1, sequence.request.num_prompt_tokens - alpha)
+        return self.cache.prefill.prefill_s(alpha, beta) / beta
+
     def _end_unwanted(self, now_s: float) -> list[Finished]:
         finished = []
         for sequence in list(self._all()):
@@ -254,59 +248,51 @@ class IterationScheduler:
         return finished
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> Finished:
-        self.pool.release(sequence.let_go())
+        self._let_go(sequence)
         (self._running if sequence in self._running else self._waiting).remove(sequence)
         return Finished(sequence.request.id, reason, sequence.num_recomputed)
 
     def check(self) -> None:
-        """Blocks: held by exactly one sequence or free. Order: arrival, running before waiting."""
-        self.pool.check()
+        """Blocks: of exactly one sequence, of a node, or free (P5). Pins: of the running ones (P7).
+        Order: arrival, running before waiting."""
+        self.cache.check()
+        nodes = self.cache.tree.nodes.values()
         held = [block for s in self._all() for block in s.blocks()]
+        held += [block for node in nodes for block in node.device]
         if len(held) != len(set(held)) or len(held) + self.pool.num_free != self.pool.num_blocks:
             raise InvariantBroken(f"{len(held)} blocks in tables, {self.pool.num_free} free")
-        if any(s.blocks() for s in self._waiting):
+        if any(s.blocks() or s.nodes for s in self._waiting):
             raise InvariantBroken("a waiting sequence holds blocks")
         arrivals = [s.arrived_s for s in self._all()]
         if arrivals != sorted(arrivals):
             raise InvariantBroken("running and waiting are out of order of arrival")
+        pins = Counter(node.key for s in self._running for node in s.nodes)
+        if any(node.pins != pins[node.key] for node in nodes):
+            raise InvariantBroken("a node is pinned by nobody, or not by somebody who uses it")
         for sequence in self._running:
-            if sequence.missing(sequence.num_computed):
-                raise InvariantBroken(f"{sequence.request.id} computed tokens it has no blocks for")
+            _check_running(sequence)
+
+
+def _check_running(sequence: Sequence) -> None:
+    request = sequence.request
+    if sequence.missing(sequence.num_computed):
+        raise InvariantBroken(f"{request.id} computed tokens it has no blocks for")
+    for node, table in zip(sequence.nodes, sequence.tables, strict=False):
+        if not node.device or (table.is_shared and tuple(table.blocks) != node.device):
+            raise InvariantBroken(f"{request.id} uses a node that is not on the device")
+    counted = sequence.cached_tokens.total + sequence.num_fresh
+    if counted != min(sequence.num_reached, request.num_prompt_tokens):
+        raise InvariantBroken(f"{request.id}: {counted} tokens cached and computed")
 
 
 def _first_token(sequence: Sequence, now_s: float) -> FirstToken:
     if sequence.first_step_s is None:
         raise InvariantBroken(f"{sequence.request.id} has a token and was never in a step")
     queue_s = sequence.first_step_s - sequence.arrived_s
-    return FirstToken(sequence.request.id, queue_s, now_s - sequence.first_step_s)
-
-
-def _check_fits(request: Request, limits: IterationLimits, num_blocks: int) -> None:
-    """What can never run is refused at the door, with both numbers."""
-    if not request.segments or not all(request.segments):
-        raise InvalidArgument(
-            "a prompt has at least one segment, none of them empty", field="segments"
-        )
-    if request.sampling.max_tokens <= len(request.output_ids):
-        raise InvalidArgument(
-            f"max_tokens is {request.sampling.max_tokens}, and {len(request.output_ids)} are there",
-            field="max_tokens",
-            limit=f"more than {len(request.output_ids)}",
-        )
-    num_prompt, max_tokens = request.num_prompt_tokens, request.sampling.max_tokens
-    if num_prompt + max_tokens > limits.context_tokens:
-        raise InvalidArgument(
-            f"{num_prompt} prompt tokens and max_tokens {max_tokens} exceed the context of "
-            f"{limits.context_tokens} tokens",
-            field="messages",
-            limit=f"{limits.context_tokens} tokens",
-        )
-    *documents, last = map(len, request.segments)
-    needed = sum(map(blocks_for, documents)) + blocks_for(last + max_tokens)
-    if needed > num_blocks:
-        raise InvalidArgument(
-            f"{num_prompt} prompt tokens and max_tokens {max_tokens} need {needed} KV blocks of "
-            f"{BLOCK_TOKENS} tokens; the worker has {num_blocks}",
-            field="messages",
-            limit=f"{num_blocks} blocks",
-        )
+    return FirstToken(
+        sequence.request.id,
+        queue_s,
+        now_s - sequence.first_step_s,
+        sequence.cached_tokens,
+        sequence.num_fresh,
+    )

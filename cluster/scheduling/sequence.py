@@ -5,31 +5,49 @@ keys and values, and each step computes some of the rest. When none is left, the
 give the next token.
 
     tokens:    [ segment 0 | segment 1 | ... | last segment + generated ids ]
+    segments:  | nodes of the tree, lent | its own ....                     |
                |<--- num_computed --->|<----- still to compute ------------->|
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import accumulate
 
 from cluster.blocks.segment import SegmentTable, SegmentView
 from cluster.ids import BlockId
-from cluster.request import Request
+from cluster.knowledge.keys import NodeKey
+from cluster.knowledge.node import Node, Tier
+from cluster.request import CachedTokens, Request
 
 
 @dataclass(slots=True)
 class Sequence:
-    """Mutable state of one request; owned by the iteration scheduler."""
+    """Mutable state of one request; owned by the iteration scheduler.
+
+    `keys` are those of the leading segments that may be shared, `nodes` the ones of them that it
+    has pinned. `num_reached` is the most that ever was computed: what lies below it and is computed
+    after a preemption is computed again, and counts as neither cached nor computed.
+    """
 
     request: Request
     arrived_s: float
+    keys: tuple[NodeKey, ...] = ()
     tokens: list[int] = field(init=False)
     starts: list[int] = field(init=False)
     tables: list[SegmentTable] = field(init=False)
+    nodes: list[Node] = field(init=False, default_factory=list)
     num_computed: int = 0
+    num_reached: int = 0
     num_recomputed: int = 0
+    num_fresh: int = 0
+    # For each node, where it was found and how many of its tokens that saved.
+    found: list[tuple[Tier, int]] = field(init=False, default_factory=list)
+    cached: Counter[Tier] = field(init=False, default_factory=Counter)
+    num_accessed: int = 0
+    cost_s: float = 0.0
     first_step_s: float | None = None
     has_sampled: bool = False
 
@@ -47,10 +65,59 @@ class Sequence:
     def num_output(self) -> int:
         return len(self.tokens) - self.request.num_prompt_tokens
 
+    @property
+    def cached_tokens(self) -> CachedTokens:
+        return CachedTokens(*(self.cached[t] for t in (Tier.DEVICE, Tier.HOST, Tier.DISK)))
+
+    @property
+    def next_key(self) -> NodeKey | None:
+        """The key of the segment that it stands at the start of, if that may be shared."""
+        index = len(self.nodes)
+        is_at_start = index < len(self.keys) and self.num_computed == self.starts[index]
+        return self.keys[index] if is_at_start else None
+
+    @property
+    def next_to_keep(self) -> int | None:
+        """The segment that is computed whole and not in the tree yet."""
+        index = len(self.nodes)
+        if index >= len(self.keys) or self.num_computed < self.starts[index + 1]:
+            return None
+        return index
+
+    def adopt(self, node: Node, tier: Tier) -> bool:
+        """Takes the next segment as it lies on the device. True: for the first time."""
+        table = self.tables[len(self.nodes)]
+        table.blocks, table.is_shared = list(node.device), True
+        self.num_computed += node.num_tokens
+        num_saved = max(0, self.num_computed - max(self.starts[len(self.nodes)], self.num_reached))
+        self.cached[tier] += num_saved
+        self.num_reached += num_saved
+        return self._has(node, tier, num_saved)
+
+    def kept(self, node: Node) -> bool:
+        """The next segment, which it has computed, is a node now. True: for the first time."""
+        return self._has(node, Tier.DEVICE, 0)
+
+    def _has(self, node: Node, tier: Tier, num_saved: int) -> bool:
+        self.nodes.append(node)
+        self.found.append((tier, num_saved))
+        is_first = len(self.nodes) > self.num_accessed
+        self.num_accessed = max(self.num_accessed, len(self.nodes))
+        return is_first
+
+    def computed(self, end: int) -> None:
+        """The tokens before `end` have keys and values now."""
+        num_prompt = self.request.num_prompt_tokens
+        again = min(end, self.num_reached) - self.num_computed
+        self.num_recomputed += max(0, again)
+        self.num_fresh += max(0, min(end, num_prompt) - max(self.num_computed, self.num_reached))
+        self.num_computed = end
+        self.num_reached = max(self.num_reached, end)
+
     def lengths(self, end: int) -> list[int]:
         """Tokens of each segment among the first `end`; segments not begun yet are left out."""
         last = bisect_right(self.starts, end - 1)
-        bounds = [*self.starts[1:last], end]
+        bounds = [*self.starts[1:last], end] if last else []
         return [b - a for a, b in zip(self.starts[:last], bounds, strict=True)]
 
     def missing(self, end: int) -> int:
@@ -70,16 +137,31 @@ class Sequence:
         return tuple(table.view(length) for table, length in pairs)
 
     def blocks(self) -> list[BlockId]:
-        return [block for table in self.tables for block in table.blocks]
+        """Its own: what is lent to it is not among them."""
+        return [block for table in self.tables if not table.is_shared for block in table.blocks]
 
-    def let_go(self) -> list[BlockId]:
-        """Gives up every block: ended, or preempted and to be computed again."""
-        held = self.blocks()
-        for table in self.tables:
-            table.blocks.clear()
-        return held
-
-    def restart(self) -> None:
-        """Preempted: nothing of it is computed any more."""
-        self.num_recomputed += self.num_computed
+    def let_go(self) -> tuple[list[BlockId], list[Node]]:
+        """Gives up every block and node: ended, or preempted and to be computed again."""
+        blocks, nodes = self.blocks(), self.nodes
+        self.tables = [SegmentTable() for _ in self.tables]
+        self.nodes, self.found = [], []
         self.num_computed = 0
+        return blocks, nodes
+
+    def cut(self, num_nodes: int) -> tuple[list[BlockId], list[Node]]:
+        """Goes back to the start of a segment whose node is lost, which it has adopted since the
+        last step: gives up all from there on."""
+        blocks = [
+            block
+            for table in self.tables[num_nodes:]
+            if not table.is_shared
+            for block in table.blocks
+        ]
+        for tier, num_saved in self.found[num_nodes:]:
+            self.cached[tier] -= num_saved
+            self.num_reached -= num_saved
+        nodes = self.nodes[num_nodes:]
+        del self.nodes[num_nodes:], self.found[num_nodes:]
+        self.tables[num_nodes:] = [SegmentTable() for _ in self.tables[num_nodes:]]
+        self.num_computed = self.starts[num_nodes]
+        return blocks, nodes

@@ -1,7 +1,8 @@
 """Every metric there is, declared once. Dashboards, alerts and tests are checked against this list.
 
     requests_total{outcome} = calls that left the gateway, each counted once
-    prompt_tokens_total     = tokens of prompts taken in, each counted once
+    prompt_tokens_total     = tokens of prompts that got to their first token
+                            = cached_prompt_tokens_total + computed_prompt_tokens_total
     recomputed_tokens_total = what a preemption made the engine compute again
 
 Names carry base units, counters end in `_total`, and every label has a short, closed list of
@@ -14,6 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 
+from cluster.knowledge.counts import Eviction
+from cluster.knowledge.node import Tier
 from cluster.request import FinishReason
 from cluster.scheduling.membership import Role
 
@@ -91,6 +94,7 @@ class Objective:
 
 
 _ROLE = Label("role", tuple(map(str, Role)))
+_TIER = Label("tier", tuple(tier.label for tier in sorted(Tier, reverse=True)))
 
 # Gateway: what the caller sees.
 REQUESTS = Counter(
@@ -143,11 +147,19 @@ NUM_REQUESTS_RUNNING = Gauge(
 NUM_REQUESTS_WAITING = Gauge("thoth_num_requests_waiting", "Requests in the worker's queue.")
 KV_BLOCKS = Gauge(
     "thoth_kv_blocks",
-    "Blocks of the KV pool; free and used together are the pool.",
-    (Label("tier", ("device",)), Label("state", ("free", "used"))),
+    "Blocks of a tier: free, of running requests alone, or of documents that are kept.",
+    (_TIER, Label("state", ("free", "used", "cached"))),
 )
 PROMPT_TOKENS = Counter(
-    "thoth_prompt_tokens_total", "Tokens of the prompts taken in, each counted once."
+    "thoth_prompt_tokens_total", "Tokens of the prompts that got to their first token."
+)
+CACHED_PROMPT_TOKENS = Counter(
+    "thoth_cached_prompt_tokens_total",
+    "Tokens of those prompts that were not computed, by the tier where they were found.",
+    (_TIER,),
+)
+COMPUTED_PROMPT_TOKENS = Counter(
+    "thoth_computed_prompt_tokens_total", "Tokens of those prompts that were computed."
 )
 GENERATED_TOKENS = Counter("thoth_generated_tokens_total", "Tokens sampled.")
 RECOMPUTED_TOKENS = Counter(
@@ -166,6 +178,27 @@ STEP_TOKENS = Histogram(
     "Rows computed in one step, by phase.",
     (Label("kind", ("prefill", "decode")),),
     buckets=TOKEN_BUCKETS,
+)
+
+# Knowledge cache of a GPU worker.
+CACHE_NODES = Gauge("thoth_cache_nodes", "Documents in their contexts that are kept in any tier.")
+CACHE_EVICTIONS = Counter(
+    "thoth_cache_evictions_total",
+    "Nodes that left a tier: moved to the next one, gone where another tier has a copy, dropped.",
+    (_TIER, Label("reason", tuple(map(str, Eviction)))),
+)
+CACHE_MOVED_BYTES = Counter(
+    "thoth_cache_moved_bytes_total",
+    "Keys and values copied between tiers.",
+    (Label("direction", ("device_to_host", "host_to_device", "host_to_disk", "disk_to_host")),),
+)
+CACHE_FAULTS = Counter(
+    "thoth_cache_faults_total",
+    "Copies that were damaged or could not be read, by tier: each was a miss.",
+    (_TIER,),
+)
+CACHE_FAILED_WRITES = Counter(
+    "thoth_cache_failed_writes_total", "Nodes that could not be written to disk."
 )
 
 # Retriever.
@@ -200,11 +233,18 @@ CATALOGUE: tuple[Counter | Gauge | Histogram, ...] = (
     NUM_REQUESTS_WAITING,
     KV_BLOCKS,
     PROMPT_TOKENS,
+    CACHED_PROMPT_TOKENS,
+    COMPUTED_PROMPT_TOKENS,
     GENERATED_TOKENS,
     RECOMPUTED_TOKENS,
     PREEMPTIONS,
     STEP_SECONDS,
     STEP_TOKENS,
+    CACHE_NODES,
+    CACHE_EVICTIONS,
+    CACHE_MOVED_BYTES,
+    CACHE_FAULTS,
+    CACHE_FAILED_WRITES,
     RETRIEVAL_SECONDS,
     DOCUMENTS,
     CHUNKS,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 from cluster.errors import InvalidArgument
 from cluster.request import ChatRole, Message, TokenIds
@@ -19,6 +20,9 @@ from cluster.retrieval.records import ScoredChunk
 from cluster.text.quoting import Quoting, free_characters
 from cluster.text.template import ChatTemplate
 from cluster.text.tokenizer import Tokenizer
+
+# A document as the model reads it.
+FRAME = "Document: {title}\n{text}\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,12 @@ class PromptBuilder:
     tokenizer: Tokenizer
     template: ChatTemplate
     default_system: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """By what rules segments are written: template, frame and tokenizer."""
+        rules = "\0".join((self.template.source, FRAME, self.tokenizer.fingerprint))
+        return sha256(rules.encode()).hexdigest()
 
     def build(
         self,
@@ -89,7 +99,7 @@ class PromptBuilder:
 
 def frame(document: ScoredChunk) -> str:
     """A document as the model reads it."""
-    return f"Document: {document.title}\n{document.text}\n\n"
+    return FRAME.format(title=document.title, text=document.text)
 
 
 def _num_that_fit(framed: Sequence[TokenIds], max_tokens: int | None) -> int:

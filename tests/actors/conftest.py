@@ -70,6 +70,7 @@ def running(model: Path, home: Path, flags: tuple[str, ...], **more: str) -> Ite
     overrides = {
         "home": str(home),
         "model.source": str(model),
+        "cache.host_bytes": str(2**24),
         "model.name": "tiny",
         "gpu_worker.threads": "1",
         "gateway.http_port": str(free_port()),

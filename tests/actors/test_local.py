@@ -172,14 +172,14 @@ def test_a_client_that_leaves_in_mid_stream_gives_its_blocks_back(local: Running
 
 
 def wait_until_idle(cluster: Running, seconds: float = 20.0) -> None:
-    """All blocks of the worker are free again."""
+    """All blocks of the worker are free again, or hold documents."""
     until_s = time.monotonic() + seconds
     while time.monotonic() < until_s:
         load = cluster.worker_load()
         if (
             not load.num_running
             and not load.num_waiting
-            and load.num_free_blocks == load.num_blocks
+            and load.num_free_blocks + load.num_cached_blocks == load.num_blocks
         ):
             return
         time.sleep(0.1)

@@ -9,10 +9,10 @@ import pytest
 from actors.gpu_worker import _Item, _responses, _Token
 from cluster.errors import Lost
 from cluster.ids import RequestId
-from cluster.request import FinishReason, TokenLogprobs
-from cluster.scheduling.iteration import Finished, FirstToken
+from cluster.request import CachedTokens, FinishReason, TokenLogprobs
+from cluster.scheduling.plan import Finished, FirstToken
 
-FIRST = FirstToken(RequestId("r"), 0.5, 0.25)
+FIRST = FirstToken(RequestId("r"), 0.5, 0.25, CachedTokens(device=32, disk=16), 9)
 END = Finished(RequestId("r"), FinishReason.LENGTH, 3)
 
 
@@ -28,7 +28,9 @@ async def test_the_first_token_is_sent_as_soon_as_it_is_there() -> None:
     responses = _responses(queue)
     response = await anext(responses)
     assert list(response.tokens.token_ids) == [7]
-    assert (response.tokens.first.queue_s, response.tokens.first.prefill_s) == (0.5, 0.25)
+    first = response.tokens.first
+    assert (first.queue_s, first.prefill_s, first.computed_tokens) == (0.5, 0.25, 9)
+    assert (first.cached.device, first.cached.host, first.cached.disk) == (32, 0, 16)
 
 
 async def test_tokens_that_wait_for_a_slow_reader_go_out_together() -> None:

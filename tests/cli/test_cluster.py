@@ -24,7 +24,7 @@ def home(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """The settings of a detached cluster that runs."""
     folder = tmp_path_factory.mktemp("home")
     settings = ["--set", f"home={folder}"]
-    own = ["--set", f"model.source={tiny_folder}"]
+    own = ["--set", f"model.source={tiny_folder}", "--set", "cache.host_bytes=16777216"]
     own += ["--set", "gateway.http_port=0", "--set", "gateway.grpc_port=0"]
     up = thoth("up", "--local", "--detach", *settings, *own)
     assert up.returncode == 0, up.stderr
@@ -80,6 +80,45 @@ def test_an_answer_comes_with_its_documents_and_times(home: list[str]) -> None:
     assert len(answer["citations"]) == 2
     assert answer["text"].strip() in done.stdout
     assert answer["finish_reason"] == "length"
+
+
+def test_the_cache_shows_the_documents_that_were_read(home: list[str]) -> None:
+    thoth("ingest", "--stdlib", "-k", "py", *home)
+    options = ["-k", "py", "--top-k", "2", "--max-tokens", "4", "--temperature", "0"]
+    thoth("ask", "How is a list sliced?", *options, *home)
+    again = json.loads(thoth("ask", "How is a list sliced?", "--json", *options, *home).stdout)
+    assert again["usage"]["cached"]["device"] > 0
+    said = thoth("cache", "show", "--json", *home)
+    assert said.returncode == 0, said.stderr
+    (worker,) = json.loads(said.stdout)
+    assert worker["worker"] == "gpu_worker-0"
+    assert [tier["tier"] for tier in worker["tiers"]] == ["device", "host"]
+    assert all(t["free"] + t["cached"] <= t["blocks"] for t in worker["tiers"])
+    nodes = {node["key"]: node for node in worker["nodes"]}
+    assert len(nodes) == worker["num_nodes"]
+    assert all(node["parent"] in {None, *nodes} for node in nodes.values())
+    read = {(c["chunk"]["document_id"], c["chunk"]["chunk"]) for c in again["citations"]}
+    kept = {(node["document_id"], node["chunk"]): node for node in nodes.values()}
+    assert all(kept[passage]["tiers"] == ["device"] for passage in read)
+    assert {node["collection"] for node in nodes.values()} == {"", "py"}
+    assert "salt" not in said.stdout
+
+
+def test_the_tree_is_drawn_with_as_many_nodes_as_were_asked_for(home: list[str]) -> None:
+    thoth("ingest", "--stdlib", "-k", "py", *home)
+    options = ["-k", "py", "--top-k", "2", "--max-tokens", "1"]
+    answer = json.loads(thoth("ask", "What is a tuple?", "--json", *options, *home).stdout)
+    cited = answer["citations"][0]["chunk"]["document_id"]
+    whole = thoth("cache", "show", *home)
+    assert whole.returncode == 0, whole.stderr
+    assert f"py/{cited}" in whole.stdout
+    assert "system prompt" in whole.stdout
+    assert "policy pgdsf" in whole.stdout
+    one = thoth("cache", "show", "--max-nodes", "1", *home)
+    assert "1 of " in one.stdout
+    assert "py/" not in one.stdout
+    refused = thoth("cache", "show", "--max-nodes", "0", *home)
+    assert refused.returncode == 2
 
 
 def test_an_answer_in_json_is_drawn_again_from_its_seed(home: list[str], tmp_path: Path) -> None:
@@ -178,7 +217,7 @@ def test_ctrl_c_in_the_demo_leaves_nothing_running(tiny_folder: Path, tmp_path: 
     ) as demo:
         assert demo.stdout is not None
         first_heading = next(line for line in demo.stdout if line.strip())
-        assert first_heading.startswith(b"[1/3]")
+        assert first_heading.startswith(b"[1/4]")
         run = RunFile(tmp_path).read()
         assert run is not None
         assert run.process.pid != demo.pid

@@ -81,6 +81,25 @@ def test_down_is_idempotent(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, f"nothing runs out of {tmp_path}\n")
 
 
+def test_the_cache_of_no_cluster_is_one_line(tmp_path: Path) -> None:
+    done = thoth("cache", "show", "--set", f"home={tmp_path}")
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert f"no cluster runs out of {tmp_path}: name its supervisor with --supervisor" in line
+    assert line.endswith("(UNAVAILABLE)")
+
+
+def test_the_cache_of_a_supervisor_that_is_silent_is_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    supervisor = f"127.0.0.1:{port}"
+    done = thoth("cache", "show", "--set", f"home={tmp_path}", "--supervisor", supervisor)
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert supervisor in line
+    assert line.endswith("(LOST)")
+
+
 def test_the_doctor_reports_every_check_as_json(tmp_path: Path, tiny_folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -149,3 +149,46 @@ def test_every_setting_is_described() -> None:
     ]
     assert bare == []
     assert len(list(setting_names())) > 20
+
+
+def test_the_cache_keeps_documents_on_device_and_host_unless_told_otherwise() -> None:
+    cache = ThothConfig().cache
+    assert (cache.tiers, cache.policy) == (("device", "host"), "pgdsf")
+    assert (cache.placement, cache.admission) == ("tree", "reused")
+    assert cache.shared_collections == ()
+    config = ThothConfig(home=Path("/somewhere"))
+    assert config.cache_dir == config.home_dir / "cache"
+
+
+@pytest.mark.parametrize("tiers", [[], ["device"], ["device", "host"], ["device", "host", "disk"]])
+def test_tiers_are_the_nearest_ones(tiers: list[str], tmp_path: Path) -> None:
+    assert load_file(written(tmp_path, f"cache: {{tiers: {tiers}}}")).cache.tiers == tuple(tiers)
+
+
+@pytest.mark.parametrize(
+    "tiers", [["host"], ["host", "device"], ["device", "disk"], ["device", "device"]]
+)
+def test_tiers_with_a_gap_or_out_of_order_are_refused(tiers: list[str], tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="device, then host, then disk") as caught:
+        load_file(written(tmp_path, f"cache: {{tiers: {tiers}}}"))
+    assert caught.value.field == "cache.tiers"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("tiers", "[tape]"), ("policy", "fifo"), ("placement", "anywhere"), ("host_bytes", "0"),
+     ("pin_system_tokens", "-1")],
+)  # fmt: skip
+def test_a_bad_cache_setting_is_refused_by_name(setting: str, value: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        load_file(written(tmp_path, f"cache: {{{setting}: {value}}}"))
+    assert caught.value.field is not None
+    assert caught.value.field.startswith(f"cache.{setting}")
+
+
+@pytest.mark.parametrize("name", ["deploy/serve.yaml", "deploy/presets/cpu.yaml"])
+def test_shipped_files_show_every_setting_of_the_cache_at_its_default(name: str) -> None:
+    file = Path(__file__).parents[2] / name
+    cache = load_file(file).cache
+    assert cache == ThothConfig().cache
+    assert cache.model_fields_set == set(type(cache).model_fields)

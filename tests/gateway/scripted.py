@@ -39,6 +39,8 @@ HOST = "127.0.0.1"
 MODEL = "tiny"
 ANSWER = "The with statement wraps a block — naïve, café ✓."
 HEARTBEAT_S = 0.05
+# The default is taken from the machine at start, which stops a process of many actors for seconds.
+HOST_BYTES = 2**24
 
 CHUNKS = tuple(
     retriever_pb2.ScoredChunk(
@@ -263,6 +265,7 @@ def config_of(tiny_folder: Path, home: Path, **gateway: Any) -> ThothConfig:
             "home": home,
             "model": {"source": str(tiny_folder), "name": MODEL},
             "gateway": settings,
+            "cache": {"host_bytes": HOST_BYTES},
             "supervisor": {"heartbeat_s": HEARTBEAT_S},
         }
     )

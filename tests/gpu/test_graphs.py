@@ -34,7 +34,7 @@ from cluster.ids import BlockId, RequestId
 from cluster.models.config import decoder_config
 from cluster.models.decoder import Decoder, assemble, random_tensors
 from cluster.request import Sampling
-from cluster.scheduling.iteration import Chunk
+from cluster.scheduling.plan import Chunk
 from tests.gpu.paged import backend
 from tests.tiny_model import tiny_config
 

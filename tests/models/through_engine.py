@@ -13,9 +13,11 @@ from cluster.engine.engine import Engine
 from cluster.engine.forward import Attend, EagerForward
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.ids import RequestId
+from cluster.knowledge.cache import no_cache
 from cluster.models.decoder import Decoder
 from cluster.request import Request, Sampling, TokenIds
-from cluster.scheduling.iteration import IterationLimits, IterationScheduler
+from cluster.scheduling.iteration import IterationScheduler
+from cluster.scheduling.limits import IterationLimits
 
 TOLERANCE = 4.0
 
@@ -45,7 +47,7 @@ def engine_logits(model: Decoder, segments: tuple[TokenIds, ...], step_tokens: i
     engine = Engine(
         forward=EagerForward(every_row, KvCache(shape, num_blocks)),
         vocab_size=config.vocab_size,
-        scheduler=IterationScheduler(limits, BlockPool(num_blocks)),
+        scheduler=IterationScheduler(limits, no_cache(BlockPool(num_blocks))),
         clock=ManualClock(),
     )
     engine.submit(Request(RequestId("all"), segments, Sampling(max_tokens=1), float("inf")))

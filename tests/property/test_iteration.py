@@ -12,8 +12,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from cluster.blocks.pool import BlockPool
 from cluster.errors import InvalidArgument, Overloaded
 from cluster.ids import RequestId
+from cluster.knowledge.cache import no_cache
 from cluster.request import FinishReason, Request, Sampling
-from cluster.scheduling.iteration import IterationLimits, IterationScheduler, StepPlan
+from cluster.scheduling.iteration import IterationScheduler
+from cluster.scheduling.limits import IterationLimits
+from cluster.scheduling.plan import StepPlan
 
 STOP_ID = 7
 
@@ -33,7 +36,7 @@ class Lives(RuleBasedStateMachine):
     )
     def start(self, blocks: int, step_tokens: int, max_running: int, max_waiting: int) -> None:
         limits = IterationLimits(step_tokens, max_running, max_waiting, context_tokens=200)
-        self.scheduler = IterationScheduler(limits, BlockPool(blocks))
+        self.scheduler = IterationScheduler(limits, no_cache(BlockPool(blocks)))
         self.now_s = 0.0
         self.num_requests = 0
         self.alive: dict[RequestId, Request] = {}
@@ -155,7 +158,7 @@ def test_random_lives_in_large_numbers() -> None:
 
 def test_the_oldest_request_advances_at_every_step_whatever_the_pressure() -> None:
     limits = IterationLimits(step_tokens=16, max_running=4, max_waiting=8, context_tokens=200)
-    scheduler = IterationScheduler(limits, BlockPool(5))
+    scheduler = IterationScheduler(limits, no_cache(BlockPool(5)))
     for i in range(6):
         prompt = (tuple(range(20 + i)),)
         scheduler.arrived(Request(RequestId(f"r{i}"), prompt, Sampling(max_tokens=30), 1e9), 0.0)
@@ -171,7 +174,7 @@ def test_the_oldest_request_advances_at_every_step_whatever_the_pressure() -> No
 
 def test_a_request_that_can_never_fit_is_refused_with_both_numbers() -> None:
     limits = IterationLimits(step_tokens=16, max_running=4, max_waiting=8, context_tokens=100)
-    scheduler = IterationScheduler(limits, BlockPool(4))
+    scheduler = IterationScheduler(limits, no_cache(BlockPool(4)))
     sampling = Sampling(max_tokens=20)
     too_long = Request(RequestId("a"), (tuple(range(90)),), sampling, 1e9)
     with pytest.raises(InvalidArgument, match=r"90 prompt tokens and max_tokens 20 exceed.* 100"):

@@ -19,7 +19,7 @@ from cluster.errors import InvalidArgument
 from cluster.ids import RequestId
 from cluster.models.config import decoder_config
 from cluster.request import FinishReason, Request, Sampling
-from cluster.scheduling.iteration import IterationLimits
+from cluster.scheduling.limits import IterationLimits
 from tests.engines import TORCH, Hands, hands_of_every_backend
 from tests.tiny_model import tiny_config
 

@@ -19,10 +19,12 @@ from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.engine.sampling import Sampler
 from cluster.errors import Refused, ThothError, Unsupported
 from cluster.ids import RequestId
+from cluster.knowledge.cache import no_cache
 from cluster.models.config import decoder_config
 from cluster.models.decoder import random_decoder
 from cluster.request import FinishReason, Grammar, GrammarKind, Request, Sampling, TokenLogprobs
-from cluster.scheduling.iteration import IterationLimits, IterationScheduler
+from cluster.scheduling.iteration import IterationScheduler
+from cluster.scheduling.limits import IterationLimits
 from cluster.text.grammar import Grammars
 from cluster.text.tokenizer import Tokenizer
 from tests.tiny_model import EOS_ID, tiny_config, tiny_tokenizer
@@ -57,7 +59,7 @@ def make_engine(num_blocks: int = 256, step_tokens: int = 512) -> Engine:
     return Engine(
         forward=EagerForward(MODEL, KvCache(shape, num_blocks)),
         vocab_size=CONFIG.vocab_size,
-        scheduler=IterationScheduler(limits, BlockPool(num_blocks)),
+        scheduler=IterationScheduler(limits, no_cache(BlockPool(num_blocks))),
         clock=ManualClock(),
         sampler=Sampler(Grammars(TOKENIZER, CONFIG.vocab_size)),
     )

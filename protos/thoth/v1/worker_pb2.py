@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos.thoth.v1 import types_pb2 as protos_dot_thoth_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotos/thoth/v1/worker.proto\x12\x08thoth.v1\x1a\x1bprotos/thoth/v1/types.proto\"\x1c\n\x07Segment\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\"\x9d\x01\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12#\n\x08segments\x18\x02 \x03(\x0b\x32\x11.thoth.v1.Segment\x12*\n\x08sampling\x18\x03 \x01(\x0b\x32\x18.thoth.v1.SamplingParams\x12\x12\n\noutput_ids\x18\x04 \x03(\r\x12\x11\n\ttimeout_s\x18\x05 \x01(\x01\"\xa0\x01\n\x10GenerateResponse\x12+\n\x06tokens\x18\x01 \x01(\x0b\x32\x19.thoth.v1.TokensGeneratedH\x00\x12.\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x1a.thoth.v1.GenerateFinishedH\x00\x12&\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x15.thoth.v1.ErrorDetailH\x00\x42\x07\n\x05\x65vent\"\x83\x01\n\x0fTokensGenerated\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12(\n\x05\x66irst\x18\x02 \x01(\x0b\x32\x14.thoth.v1.FirstTokenH\x00\x88\x01\x01\x12)\n\x08logprobs\x18\x03 \x03(\x0b\x32\x17.thoth.v1.TokenLogprobsB\x08\n\x06_first\"0\n\nFirstToken\x12\x0f\n\x07queue_s\x18\x01 \x01(\x01\x12\x11\n\tprefill_s\x18\x02 \x01(\x01\"\\\n\x10GenerateFinished\x12-\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x16.thoth.v1.FinishReason\x12\x19\n\x11recomputed_tokens\x18\x02 \x01(\x04\"\x17\n\x15\x44\x65scribeWorkerRequest\"\xc2\x01\n\x16\x44\x65scribeWorkerResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x04 \x01(\r\x12\x14\n\x0c\x62lock_tokens\x18\x05 \x01(\r\x12\"\n\x04load\x18\x06 \x01(\x0b\x32\x14.thoth.v1.WorkerLoad\x12\x13\n\x0bnum_devices\x18\x07 \x01(\r\x12\x0f\n\x07\x62\x61\x63kend\x18\x08 \x01(\t\"\xa5\x01\n\nWorkerLoad\x12\x13\n\x0bnum_running\x18\x01 \x01(\r\x12\x13\n\x0bnum_waiting\x18\x02 \x01(\r\x12\x16\n\x0eprefill_tokens\x18\x03 \x01(\x04\x12\x12\n\nnum_blocks\x18\x04 \x01(\r\x12\x17\n\x0fnum_free_blocks\x18\x05 \x01(\r\x12\x13\n\x0bmax_waiting\x18\x06 \x01(\r\x12\x13\n\x0bmax_running\x18\x07 \x01(\r2\xac\x01\n\x10GpuWorkerService\x12\x43\n\x08Generate\x12\x19.thoth.v1.GenerateRequest\x1a\x1a.thoth.v1.GenerateResponse0\x01\x12S\n\x0e\x44\x65scribeWorker\x12\x1f.thoth.v1.DescribeWorkerRequest\x1a .thoth.v1.DescribeWorkerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotos/thoth/v1/worker.proto\x12\x08thoth.v1\x1a\x1bprotos/thoth/v1/types.proto\"E\n\x07Segment\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12\'\n\x06source\x18\x02 \x01(\x0b\x32\x17.thoth.v1.SegmentSource\"f\n\rSegmentSource\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\r\n\x05\x63hunk\x18\x03 \x01(\r\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12\x0c\n\x04salt\x18\x05 \x01(\x0c\"\xaf\x01\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12#\n\x08segments\x18\x02 \x03(\x0b\x32\x11.thoth.v1.Segment\x12*\n\x08sampling\x18\x03 \x01(\x0b\x32\x18.thoth.v1.SamplingParams\x12\x12\n\noutput_ids\x18\x04 \x03(\r\x12\x11\n\ttimeout_s\x18\x05 \x01(\x01\x12\x10\n\x08template\x18\x06 \x01(\t\"\xa0\x01\n\x10GenerateResponse\x12+\n\x06tokens\x18\x01 \x01(\x0b\x32\x19.thoth.v1.TokensGeneratedH\x00\x12.\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x1a.thoth.v1.GenerateFinishedH\x00\x12&\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x15.thoth.v1.ErrorDetailH\x00\x42\x07\n\x05\x65vent\"\x83\x01\n\x0fTokensGenerated\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\x12(\n\x05\x66irst\x18\x02 \x01(\x0b\x32\x14.thoth.v1.FirstTokenH\x00\x88\x01\x01\x12)\n\x08logprobs\x18\x03 \x03(\x0b\x32\x17.thoth.v1.TokenLogprobsB\x08\n\x06_first\"q\n\nFirstToken\x12\x0f\n\x07queue_s\x18\x01 \x01(\x01\x12\x11\n\tprefill_s\x18\x02 \x01(\x01\x12&\n\x06\x63\x61\x63hed\x18\x03 \x01(\x0b\x32\x16.thoth.v1.CachedTokens\x12\x17\n\x0f\x63omputed_tokens\x18\x04 \x01(\x04\"\\\n\x10GenerateFinished\x12-\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x16.thoth.v1.FinishReason\x12\x19\n\x11recomputed_tokens\x18\x02 \x01(\x04\"\x17\n\x15\x44\x65scribeWorkerRequest\"\xc2\x01\n\x16\x44\x65scribeWorkerResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x04 \x01(\r\x12\x14\n\x0c\x62lock_tokens\x18\x05 \x01(\r\x12\"\n\x04load\x18\x06 \x01(\x0b\x32\x14.thoth.v1.WorkerLoad\x12\x13\n\x0bnum_devices\x18\x07 \x01(\r\x12\x0f\n\x07\x62\x61\x63kend\x18\x08 \x01(\t\"<\n\x14\x44\x65scribeCacheRequest\x12\x16\n\tmax_nodes\x18\x01 \x01(\rH\x00\x88\x01\x01\x42\x0c\n\n_max_nodes\"\x82\x01\n\x15\x44\x65scribeCacheResponse\x12\"\n\x05nodes\x18\x01 \x03(\x0b\x32\x13.thoth.v1.CacheNode\x12\"\n\x05tiers\x18\x02 \x03(\x0b\x32\x13.thoth.v1.CacheTier\x12\x11\n\tnum_nodes\x18\x03 \x01(\x04\x12\x0e\n\x06policy\x18\x04 \x01(\t\"\xc3\x01\n\tCacheNode\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06parent\x18\x02 \x01(\t\x12\x12\n\ncollection\x18\x03 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x04 \x01(\t\x12\r\n\x05\x63hunk\x18\x05 \x01(\r\x12\x0f\n\x07version\x18\x06 \x01(\x04\x12\x0e\n\x06tokens\x18\x07 \x01(\r\x12\r\n\x05tiers\x18\x08 \x03(\t\x12\x11\n\tfrequency\x18\t \x01(\x01\x12\x10\n\x08priority\x18\n \x01(\x01\x12\x0c\n\x04pins\x18\x0b \x01(\r\"U\n\tCacheTier\x12\x0c\n\x04tier\x18\x01 \x01(\t\x12\x0e\n\x06\x62locks\x18\x02 \x01(\x04\x12\x13\n\x0b\x66ree_blocks\x18\x03 \x01(\x04\x12\x15\n\rcached_blocks\x18\x04 \x01(\x04\"\xc0\x01\n\nWorkerLoad\x12\x13\n\x0bnum_running\x18\x01 \x01(\r\x12\x13\n\x0bnum_waiting\x18\x02 \x01(\r\x12\x16\n\x0eprefill_tokens\x18\x03 \x01(\x04\x12\x12\n\nnum_blocks\x18\x04 \x01(\r\x12\x17\n\x0fnum_free_blocks\x18\x05 \x01(\r\x12\x13\n\x0bmax_waiting\x18\x06 \x01(\r\x12\x13\n\x0bmax_running\x18\x07 \x01(\r\x12\x19\n\x11num_cached_blocks\x18\x08 \x01(\r2\xfe\x01\n\x10GpuWorkerService\x12\x43\n\x08Generate\x12\x19.thoth.v1.GenerateRequest\x1a\x1a.thoth.v1.GenerateResponse0\x01\x12S\n\x0e\x44\x65scribeWorker\x12\x1f.thoth.v1.DescribeWorkerRequest\x1a .thoth.v1.DescribeWorkerResponse\x12P\n\rDescribeCache\x12\x1e.thoth.v1.DescribeCacheRequest\x1a\x1f.thoth.v1.DescribeCacheResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,23 +33,33 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.thoth.v1.worker_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SEGMENT']._serialized_start=71
-  _globals['_SEGMENT']._serialized_end=99
-  _globals['_GENERATEREQUEST']._serialized_start=102
-  _globals['_GENERATEREQUEST']._serialized_end=259
-  _globals['_GENERATERESPONSE']._serialized_start=262
-  _globals['_GENERATERESPONSE']._serialized_end=422
-  _globals['_TOKENSGENERATED']._serialized_start=425
-  _globals['_TOKENSGENERATED']._serialized_end=556
-  _globals['_FIRSTTOKEN']._serialized_start=558
-  _globals['_FIRSTTOKEN']._serialized_end=606
-  _globals['_GENERATEFINISHED']._serialized_start=608
-  _globals['_GENERATEFINISHED']._serialized_end=700
-  _globals['_DESCRIBEWORKERREQUEST']._serialized_start=702
-  _globals['_DESCRIBEWORKERREQUEST']._serialized_end=725
-  _globals['_DESCRIBEWORKERRESPONSE']._serialized_start=728
-  _globals['_DESCRIBEWORKERRESPONSE']._serialized_end=922
-  _globals['_WORKERLOAD']._serialized_start=925
-  _globals['_WORKERLOAD']._serialized_end=1090
-  _globals['_GPUWORKERSERVICE']._serialized_start=1093
-  _globals['_GPUWORKERSERVICE']._serialized_end=1265
+  _globals['_SEGMENT']._serialized_end=140
+  _globals['_SEGMENTSOURCE']._serialized_start=142
+  _globals['_SEGMENTSOURCE']._serialized_end=244
+  _globals['_GENERATEREQUEST']._serialized_start=247
+  _globals['_GENERATEREQUEST']._serialized_end=422
+  _globals['_GENERATERESPONSE']._serialized_start=425
+  _globals['_GENERATERESPONSE']._serialized_end=585
+  _globals['_TOKENSGENERATED']._serialized_start=588
+  _globals['_TOKENSGENERATED']._serialized_end=719
+  _globals['_FIRSTTOKEN']._serialized_start=721
+  _globals['_FIRSTTOKEN']._serialized_end=834
+  _globals['_GENERATEFINISHED']._serialized_start=836
+  _globals['_GENERATEFINISHED']._serialized_end=928
+  _globals['_DESCRIBEWORKERREQUEST']._serialized_start=930
+  _globals['_DESCRIBEWORKERREQUEST']._serialized_end=953
+  _globals['_DESCRIBEWORKERRESPONSE']._serialized_start=956
+  _globals['_DESCRIBEWORKERRESPONSE']._serialized_end=1150
+  _globals['_DESCRIBECACHEREQUEST']._serialized_start=1152
+  _globals['_DESCRIBECACHEREQUEST']._serialized_end=1212
+  _globals['_DESCRIBECACHERESPONSE']._serialized_start=1215
+  _globals['_DESCRIBECACHERESPONSE']._serialized_end=1345
+  _globals['_CACHENODE']._serialized_start=1348
+  _globals['_CACHENODE']._serialized_end=1543
+  _globals['_CACHETIER']._serialized_start=1545
+  _globals['_CACHETIER']._serialized_end=1630
+  _globals['_WORKERLOAD']._serialized_start=1633
+  _globals['_WORKERLOAD']._serialized_end=1825
+  _globals['_GPUWORKERSERVICE']._serialized_start=1828
+  _globals['_GPUWORKERSERVICE']._serialized_end=2082
 # @@protoc_insertion_point(module_scope)

@@ -26,20 +26,60 @@ class Segment(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def source(self) -> Global___SegmentSource:
+        """What the segment is, when its keys and values may serve other requests; only leading segments have one."""
+
     def __init__(
         self,
         *,
         token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        source: Global___SegmentSource | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["token_ids", b"token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Segment: _TypeAlias = Segment  # noqa: Y015
+
+@_typing.final
+class SegmentSource(_message.Message):
+    """A passage of a document or, without document_id, a system prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    document_id: _builtins.str
+    chunk: _builtins.int
+    version: _builtins.int
+    salt: _builtins.bytes
+    """Parts tenants: equal segments of different salts share nothing."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        document_id: _builtins.str = ...,
+        chunk: _builtins.int = ...,
+        version: _builtins.int = ...,
+        salt: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "collection", b"collection", "document_id", b"document_id", "salt", b"salt", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SegmentSource: _TypeAlias = SegmentSource  # noqa: Y015
 
 @_typing.final
 class GenerateRequest(_message.Message):
@@ -50,9 +90,12 @@ class GenerateRequest(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     OUTPUT_IDS_FIELD_NUMBER: _builtins.int
     TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     timeout_s: _builtins.float
     """Seconds from now until nobody wants the answer any more."""
+    template: _builtins.str
+    """By what rules the segments were written."""
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Segment]:
         """The prompt; where it is cut is part of the request, because attention folds segment by segment."""
@@ -71,10 +114,11 @@ class GenerateRequest(_message.Message):
         sampling: _types_pb2.SamplingParams | None = ...,
         output_ids: _abc.Iterable[_builtins.int] | None = ...,
         timeout_s: _builtins.float = ...,
+        template: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["output_ids", b"output_ids", "request_id", b"request_id", "sampling", b"sampling", "segments", b"segments", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["output_ids", b"output_ids", "request_id", b"request_id", "sampling", b"sampling", "segments", b"segments", "template", b"template", "timeout_s", b"timeout_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -154,19 +198,28 @@ class FirstToken(_message.Message):
 
     QUEUE_S_FIELD_NUMBER: _builtins.int
     PREFILL_S_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
+    COMPUTED_TOKENS_FIELD_NUMBER: _builtins.int
     queue_s: _builtins.float
     """Waiting before the first step."""
     prefill_s: _builtins.float
     """First step of the prompt to first token."""
+    computed_tokens: _builtins.int
+    @_builtins.property
+    def cached(self) -> _types_pb2.CachedTokens:
+        """With computed_tokens, all tokens of the prompt, each counted once."""
+
     def __init__(
         self,
         *,
         queue_s: _builtins.float = ...,
         prefill_s: _builtins.float = ...,
+        cached: _types_pb2.CachedTokens | None = ...,
+        computed_tokens: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["prefill_s", b"prefill_s", "queue_s", b"queue_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "computed_tokens", b"computed_tokens", "prefill_s", b"prefill_s", "queue_s", b"queue_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -254,6 +307,149 @@ class DescribeWorkerResponse(_message.Message):
 Global___DescribeWorkerResponse: _TypeAlias = DescribeWorkerResponse  # noqa: Y015
 
 @_typing.final
+class DescribeCacheRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_NODES_FIELD_NUMBER: _builtins.int
+    max_nodes: _builtins.int
+    """At most so many nodes, those of highest priority and all above them; absent is 1,000."""
+    def __init__(
+        self,
+        *,
+        max_nodes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_nodes", b"_max_nodes", "max_nodes", b"max_nodes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_nodes", b"_max_nodes", "max_nodes", b"max_nodes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_nodes: _TypeAlias = _typing.Literal["max_nodes"]  # noqa: Y015
+    _WhichOneofArgType__max_nodes: _TypeAlias = _typing.Literal["_max_nodes", b"_max_nodes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_nodes) -> _WhichOneofReturnType__max_nodes | None: ...
+
+Global___DescribeCacheRequest: _TypeAlias = DescribeCacheRequest  # noqa: Y015
+
+@_typing.final
+class DescribeCacheResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODES_FIELD_NUMBER: _builtins.int
+    TIERS_FIELD_NUMBER: _builtins.int
+    NUM_NODES_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    num_nodes: _builtins.int
+    """Nodes there are, shown or not."""
+    policy: _builtins.str
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CacheNode]:
+        """Parents before their children."""
+
+    @_builtins.property
+    def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___CacheTier]: ...
+    def __init__(
+        self,
+        *,
+        nodes: _abc.Iterable[Global___CacheNode] | None = ...,
+        tiers: _abc.Iterable[Global___CacheTier] | None = ...,
+        num_nodes: _builtins.int = ...,
+        policy: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nodes", b"nodes", "num_nodes", b"num_nodes", "policy", b"policy", "tiers", b"tiers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeCacheResponse: _TypeAlias = DescribeCacheResponse  # noqa: Y015
+
+@_typing.final
+class CacheNode(_message.Message):
+    """A document in the context of the exact sequence above it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    TIERS_FIELD_NUMBER: _builtins.int
+    FREQUENCY_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    PINS_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Hexadecimal; parent is empty below the root."""
+    parent: _builtins.str
+    collection: _builtins.str
+    """Without document_id a system prompt."""
+    document_id: _builtins.str
+    chunk: _builtins.int
+    version: _builtins.int
+    tokens: _builtins.int
+    frequency: _builtins.float
+    """Uses, older ones counting less."""
+    priority: _builtins.float
+    """In its nearest tier; the lowest leaves first."""
+    pins: _builtins.int
+    """Requests that use it now."""
+    @_builtins.property
+    def tiers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """device, host, disk: where copies lie, the nearest first."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        parent: _builtins.str = ...,
+        collection: _builtins.str = ...,
+        document_id: _builtins.str = ...,
+        chunk: _builtins.int = ...,
+        version: _builtins.int = ...,
+        tokens: _builtins.int = ...,
+        tiers: _abc.Iterable[_builtins.str] | None = ...,
+        frequency: _builtins.float = ...,
+        priority: _builtins.float = ...,
+        pins: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "collection", b"collection", "document_id", b"document_id", "frequency", b"frequency", "key", b"key", "parent", b"parent", "pins", b"pins", "priority", b"priority", "tiers", b"tiers", "tokens", b"tokens", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CacheNode: _TypeAlias = CacheNode  # noqa: Y015
+
+@_typing.final
+class CacheTier(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIER_FIELD_NUMBER: _builtins.int
+    BLOCKS_FIELD_NUMBER: _builtins.int
+    FREE_BLOCKS_FIELD_NUMBER: _builtins.int
+    CACHED_BLOCKS_FIELD_NUMBER: _builtins.int
+    tier: _builtins.str
+    blocks: _builtins.int
+    free_blocks: _builtins.int
+    cached_blocks: _builtins.int
+    """Held by nodes of the tree; on the device the rest is of running requests."""
+    def __init__(
+        self,
+        *,
+        tier: _builtins.str = ...,
+        blocks: _builtins.int = ...,
+        free_blocks: _builtins.int = ...,
+        cached_blocks: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "cached_blocks", b"cached_blocks", "free_blocks", b"free_blocks", "tier", b"tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CacheTier: _TypeAlias = CacheTier  # noqa: Y015
+
+@_typing.final
 class WorkerLoad(_message.Message):
     """What a worker has to do and what room it has."""
 
@@ -266,6 +462,7 @@ class WorkerLoad(_message.Message):
     NUM_FREE_BLOCKS_FIELD_NUMBER: _builtins.int
     MAX_WAITING_FIELD_NUMBER: _builtins.int
     MAX_RUNNING_FIELD_NUMBER: _builtins.int
+    NUM_CACHED_BLOCKS_FIELD_NUMBER: _builtins.int
     num_running: _builtins.int
     num_waiting: _builtins.int
     prefill_tokens: _builtins.int
@@ -276,6 +473,8 @@ class WorkerLoad(_message.Message):
     """Requests it accepts to wait; more are refused."""
     max_running: _builtins.int
     """Requests it computes together."""
+    num_cached_blocks: _builtins.int
+    """Blocks that hold documents, in use or not."""
     def __init__(
         self,
         *,
@@ -286,10 +485,11 @@ class WorkerLoad(_message.Message):
         num_free_blocks: _builtins.int = ...,
         max_waiting: _builtins.int = ...,
         max_running: _builtins.int = ...,
+        num_cached_blocks: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_running", b"max_running", "max_waiting", b"max_waiting", "num_blocks", b"num_blocks", "num_free_blocks", b"num_free_blocks", "num_running", b"num_running", "num_waiting", b"num_waiting", "prefill_tokens", b"prefill_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_running", b"max_running", "max_waiting", b"max_waiting", "num_blocks", b"num_blocks", "num_cached_blocks", b"num_cached_blocks", "num_free_blocks", b"num_free_blocks", "num_running", b"num_running", "num_waiting", b"num_waiting", "prefill_tokens", b"prefill_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,6 +45,11 @@ class GpuWorkerServiceStub(object):
                 request_serializer=protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeWorkerRequest.SerializeToString,
                 response_deserializer=protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeWorkerResponse.FromString,
                 _registered_method=True)
+        self.DescribeCache = channel.unary_unary(
+                '/thoth.v1.GpuWorkerService/DescribeCache',
+                request_serializer=protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeCacheRequest.SerializeToString,
+                response_deserializer=protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeCacheResponse.FromString,
+                _registered_method=True)
 
 
 class GpuWorkerServiceServicer(object):
@@ -63,6 +68,13 @@ class GpuWorkerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeCache(self, request, context):
+        """The knowledge tree, as it stands between two steps.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GpuWorkerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +87,11 @@ def add_GpuWorkerServiceServicer_to_server(servicer, server):
                     servicer.DescribeWorker,
                     request_deserializer=protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeWorkerRequest.FromString,
                     response_serializer=protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeWorkerResponse.SerializeToString,
+            ),
+            'DescribeCache': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeCache,
+                    request_deserializer=protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeCacheRequest.FromString,
+                    response_serializer=protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeCacheResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -132,6 +149,33 @@ class GpuWorkerService(object):
             '/thoth.v1.GpuWorkerService/DescribeWorker',
             protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeWorkerRequest.SerializeToString,
             protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeWorkerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeCache(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/thoth.v1.GpuWorkerService/DescribeCache',
+            protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeCacheRequest.SerializeToString,
+            protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeCacheResponse.FromString,
             options,
             channel_credentials,
             insecure,

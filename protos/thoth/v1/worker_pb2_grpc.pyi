@@ -35,6 +35,8 @@ class GpuWorkerServiceStub:
     def __new__(cls, channel: _aio.Channel) -> GpuWorkerServiceAsyncStub: ...
     Generate: _grpc.UnaryStreamMultiCallable[_worker_pb2.GenerateRequest, _worker_pb2.GenerateResponse]
     DescribeWorker: _grpc.UnaryUnaryMultiCallable[_worker_pb2.DescribeWorkerRequest, _worker_pb2.DescribeWorkerResponse]
+    DescribeCache: _grpc.UnaryUnaryMultiCallable[_worker_pb2.DescribeCacheRequest, _worker_pb2.DescribeCacheResponse]
+    """The knowledge tree, as it stands between two steps."""
 
 @_typing.type_check_only
 class GpuWorkerServiceAsyncStub(GpuWorkerServiceStub):
@@ -43,6 +45,8 @@ class GpuWorkerServiceAsyncStub(GpuWorkerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_worker_pb2.GenerateRequest, _worker_pb2.GenerateResponse]  # type: ignore[assignment]
     DescribeWorker: _aio.UnaryUnaryMultiCallable[_worker_pb2.DescribeWorkerRequest, _worker_pb2.DescribeWorkerResponse]  # type: ignore[assignment]
+    DescribeCache: _aio.UnaryUnaryMultiCallable[_worker_pb2.DescribeCacheRequest, _worker_pb2.DescribeCacheResponse]  # type: ignore[assignment]
+    """The knowledge tree, as it stands between two steps."""
 
 class GpuWorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     """A model on a device: token ids in, token ids out. It knows no text."""
@@ -60,5 +64,13 @@ class GpuWorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.DescribeWorkerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.DescribeWorkerResponse, _abc.Awaitable[_worker_pb2.DescribeWorkerResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DescribeCache(
+        self,
+        request: _worker_pb2.DescribeCacheRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.DescribeCacheResponse, _abc.Awaitable[_worker_pb2.DescribeCacheResponse]]:
+        """The knowledge tree, as it stands between two steps."""
 
 def add_GpuWorkerServiceServicer_to_server(servicer: GpuWorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,1 @@
+"""The hands of the knowledge cache: keys and values that lie on the host and on disk."""

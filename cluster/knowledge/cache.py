@@ -1,0 +1,234 @@
+"""The knowledge cache: what a request may reuse, what is kept of it, and who makes room.
+
+One idea: a document's keys and values are a node under everything that came before it, so a request
+walks down from the root as far as its own documents lie, and computes from there.
+
+    find -> pin -> (device: use | host: load | disk: read, wait) -> .. -> insert what was computed
+
+P2 a node is usable only if all above it is: the walk begins at the root. P5 capacity is counted in
+blocks: nodes and running requests share the device's pool. P6 a copy equals its original, for keys
+and values are never changed. P7 what a request has pinned never leaves the device; a block that a
+command still reads or writes is not given out, save in the order of the moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from cluster.blocks.pool import BlockPool
+from cluster.errors import InvariantBroken
+from cluster.ids import BlockId
+from cluster.knowledge.commands import DiskCommand, DiskDone, Found, Move
+from cluster.knowledge.counts import CacheCounts
+from cluster.knowledge.device_tier import DeviceTier
+from cluster.knowledge.disk_tier import DiskTier
+from cluster.knowledge.ghosts import Ghosts
+from cluster.knowledge.host_tier import HostTier
+from cluster.knowledge.keys import NodeKey, chain
+from cluster.knowledge.node import Admission, Job, Node, Placement
+from cluster.knowledge.policies import PolicyName
+from cluster.knowledge.prefill_cost import PrefillCost, TransferCost
+from cluster.knowledge.ranking import Ranking
+from cluster.knowledge.restore import Restore
+from cluster.knowledge.tree import KnowledgeTree
+from cluster.request import Request, SegmentSource
+
+
+@dataclass(frozen=True, slots=True)
+class CacheOptions:
+    """`host_blocks` and `disk_blocks` 0: without that tier; a disk needs a host. `kept_blocks`
+    bounds what system prompts may keep for good. `is_on` False: nothing is kept or reused.
+
+    `half_life`: after so many accesses of the tree an old one counts half. `num_ghosts` bounds the
+    nodes that are remembered after they have left.
+    """
+
+    is_on: bool = True
+    policy: PolicyName = PolicyName.PGDSF
+    placement: Placement = Placement.TREE
+    admission: Admission = Admission.REUSED
+    host_blocks: int = 0
+    disk_blocks: int = 0
+    kept_blocks: int = 0
+    half_life: float = 20_000.0
+    num_ghosts: int = 65_536
+
+
+class Way(StrEnum):
+    """What to do about a node that a request has reached."""
+
+    USE = "use"  # it lies on the device
+    LOAD = "load"  # it lies on the host, and copying beats computing
+    WAIT = "wait"  # it is being read from disk
+    COMPUTE = "compute"  # computing it anew is quicker, or nothing else can be done
+
+
+@dataclass(slots=True)
+class KnowledgeCache:
+    """The brain. `pool` is the device's, shared with the requests that run."""
+
+    options: CacheOptions
+    fingerprint: bytes
+    pool: BlockPool
+    prefill: PrefillCost
+    transfer: TransferCost
+    counts: CacheCounts = field(init=False, default_factory=CacheCounts)
+    tree: KnowledgeTree = field(init=False)
+    ranking: Ranking = field(init=False)
+    host: HostTier = field(init=False)
+    disk: DiskTier = field(init=False)
+    device: DeviceTier = field(init=False)
+
+    def __post_init__(self) -> None:
+        options = self.options
+        if options.disk_blocks and not options.host_blocks:
+            raise InvariantBroken("a disk tier without a host tier has no way to the device")
+        tree = KnowledgeTree(
+            options.placement, bool(options.host_blocks), bool(options.disk_blocks)
+        )
+        ghosts = Ghosts(options.num_ghosts)
+        ranking = Ranking(options.policy, options.half_life, options.kept_blocks, ghosts)
+        counts, admission = self.counts, options.admission
+        host = HostTier(tree, ranking, counts, BlockPool(options.host_blocks))
+        disk = DiskTier(tree, ranking, counts, host, options.disk_blocks, admission)
+        self.tree, self.ranking, self.host, self.disk = tree, ranking, host, disk
+        self.device = DeviceTier(tree, ranking, counts, self.pool, host, disk, admission)
+
+    def chain(self, request: Request) -> tuple[NodeKey, ...]:
+        """The keys of the request's leading segments; none while the cache is off."""
+        if not self.options.is_on:
+            return ()
+        return chain(self.fingerprint, request.template, request.segments, request.sources)
+
+    def find(self, key: NodeKey) -> Node | None:
+        return self.tree.nodes.get(key)
+
+    @property
+    def num_available(self) -> int:
+        """Blocks of the device that are free, or held by nodes that nobody uses."""
+        return self.pool.num_free + self.tree.num_evictable
+
+    def pin(self, node: Node) -> None:
+        """From here to `unpin` the node stays where it lies. Its parent is pinned before it."""
+        self.tree.pin(node)
+
+    def unpin(self, nodes: Sequence[Node]) -> None:
+        """The deepest first, whatever order they are given in."""
+        for node in reversed(nodes):
+            self.tree.unpin(node)
+
+    def way(self, node: Node, alpha: int) -> Way:
+        """How a request with `alpha` cached tokens gets at a node; a disk begins to read here."""
+        if node.device:
+            return Way.USE
+        if node.job is Job.READING:
+            return Way.WAIT
+        compute_s = self.prefill.prefill_s(alpha, node.num_tokens)
+        load_s = node.num_blocks * self.transfer.host_block_s
+        if node.host:
+            return Way.LOAD if load_s < compute_s else Way.COMPUTE
+        read_s = node.num_blocks * self.transfer.disk_block_s
+        if read_s + load_s < compute_s and self.disk.read(node):
+            return Way.WAIT
+        return Way.COMPUTE
+
+    def load(self, node: Node) -> None:
+        """Brings a pinned node from the host to blocks of the device, which are free."""
+        self.device.load(node)
+
+    def accessed(self, node: Node) -> None:
+        """A request uses the node. Not called for what may turn out not to be wanted."""
+        self.ranking.accessed(node)
+        self.tree.refresh(node)
+
+    def insert(
+        self,
+        parent: Node | None,
+        key: NodeKey,
+        source: SegmentSource,
+        num_tokens: int,
+        blocks: tuple[BlockId, ...],
+    ) -> Node:
+        """The node of a segment that was computed under `parent`, which is pinned (None: the root).
+
+        It takes the blocks over, unless its `device` says that it had others.
+        """
+        node = self.tree.nodes.get(key)
+        if node is None:
+            parent = parent or self.tree.root
+            node = self.ranking.newcomer(parent, key, source, num_tokens)
+            self.tree.attach(parent, node)
+        if not node.device:
+            self.counts.inserted_tokens += num_tokens
+            node.is_from_disk = False
+            self.device.enter(node, blocks)
+        return node
+
+    def make_room(self, count: int) -> bool:
+        """Frees blocks of the device, lowest priority first, until `count` are free or nobody may
+        leave any more: False."""
+        return self.device.make_room(count)
+
+    def damaged(self, key: NodeKey) -> None:
+        """A `SwapIn` found that the host's copy is not what was written. Nobody uses the node any
+        more; the blocks that it was to be loaded to are free again."""
+        self.device.damaged(self.tree.nodes[key])
+
+    def disk_done(self, event: DiskDone, now_s: float) -> None:
+        """The disk has ended a `Write` or a `Read`."""
+        lost = self.disk.done(event, now_s)
+        if lost is not None:
+            self.device.lose_disk(lost)
+
+    def take_moves(self) -> tuple[Move, ...]:
+        """What is to be done, in this order, before the step that was planned."""
+        moves = tuple(self.host.moves)
+        self.host.moves.clear()
+        return moves
+
+    def take_disk_commands(self, now_s: float) -> tuple[DiskCommand, ...]:
+        """What a disk is to do, in this order, after the moves that were taken."""
+        if self.options.disk_blocks:
+            self.disk.write_behind(now_s)
+        commands = tuple(self.disk.commands)
+        self.disk.commands.clear()
+        return commands
+
+    def unwritten(self) -> list[NodeKey]:
+        """What a stop would lose: nodes that are not on disk, the most valuable first."""
+        nodes = [node for node in self.tree.nodes.values() if not node.on_disk]
+        nodes.sort(key=lambda node: node.priority[node.nearest or 0], reverse=True)
+        return [node.key for node in nodes]
+
+    def restore(self, on_host: Iterable[Found], on_disk: Iterable[Found]) -> None:
+        """Builds the tree from what a scan found; only while it is empty. What has no parent, or no
+        room, is cleared and deleted."""
+        if self.tree.nodes:
+            raise InvariantBroken("a tree with nodes is not built from a scan")
+        restore = Restore(self.tree, self.ranking, self.host, self.disk, self.prefill)
+        restore.run(on_host, on_disk)
+
+    def check(self) -> None:
+        """P1 to P9, as far as they are the cache's."""
+        self.tree.check()
+        self.ranking.check(self.tree.nodes.values())
+        self.pool.check()
+        self.host.pool.check()
+        self.disk.check()
+        nodes = self.tree.nodes.values()
+        on_device = [block for node in nodes for block in node.device]
+        on_host = [block for node in nodes for block in node.host] + self.disk.held_blocks()
+        if len(set(on_device)) != len(on_device) or not self.pool.holds(on_device):
+            raise InvariantBroken("a block of the device is free, or of two nodes")
+        if len(set(on_host)) != len(on_host) or not self.host.pool.holds(on_host):
+            raise InvariantBroken("a block of the host is free, or of two nodes")
+        if len(on_host) + self.host.pool.num_free != self.host.pool.num_blocks:
+            raise InvariantBroken("blocks of the host leaked")
+
+
+def no_cache(pool: BlockPool) -> KnowledgeCache:
+    """Keeps nothing: every request is computed whole."""
+    nothing = PrefillCost((0,), (1,), [[0.0]])
+    return KnowledgeCache(CacheOptions(is_on=False), b"", pool, nothing, TransferCost(0.0, 0.0))

@@ -1,0 +1,65 @@
+"""What a worker takes in: its limits, and whether a request can ever run within them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.blocks.pool import BLOCK_TOKENS, blocks_for
+from cluster.errors import InvalidArgument
+from cluster.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class IterationLimits:
+    """`step_tokens` rows per step, `max_running` requests in it, `max_waiting` behind it."""
+
+    step_tokens: int
+    max_running: int
+    max_waiting: int
+    context_tokens: int
+
+    def __post_init__(self) -> None:
+        if self.step_tokens < self.max_running:
+            raise InvalidArgument(
+                f"step_tokens {self.step_tokens} is less than max_running {self.max_running}: "
+                "a decode would wait for a step with room",
+                field="gpu_worker.step_tokens",
+                limit=f"at least {self.max_running}",
+            )
+
+
+def check_fits(request: Request, limits: IterationLimits, num_blocks: int) -> None:
+    """What can never run is refused at the door, with both numbers."""
+    if not request.segments or not all(request.segments):
+        raise InvalidArgument(
+            "a prompt has at least one segment, none of them empty", field="segments"
+        )
+    if request.sampling.max_tokens <= len(request.output_ids):
+        raise InvalidArgument(
+            f"max_tokens is {request.sampling.max_tokens}, and {len(request.output_ids)} are there",
+            field="max_tokens",
+            limit=f"more than {len(request.output_ids)}",
+        )
+    if len(request.sources) >= len(request.segments):
+        raise InvalidArgument(
+            f"{len(request.sources)} of {len(request.segments)} segments have a source",
+            field="segments",
+            limit="the last segment has none",
+        )
+    num_prompt, max_tokens = request.num_prompt_tokens, request.sampling.max_tokens
+    if num_prompt + max_tokens > limits.context_tokens:
+        raise InvalidArgument(
+            f"{num_prompt} prompt tokens and max_tokens {max_tokens} exceed the context of "
+            f"{limits.context_tokens} tokens",
+            field="messages",
+            limit=f"{limits.context_tokens} tokens",
+        )
+    *documents, last = map(len, request.segments)
+    needed = sum(map(blocks_for, documents)) + blocks_for(last + max_tokens)
+    if needed > num_blocks:
+        raise InvalidArgument(
+            f"{num_prompt} prompt tokens and max_tokens {max_tokens} need {needed} KV blocks of "
+            f"{BLOCK_TOKENS} tokens; the worker has {num_blocks}",
+            field="messages",
+            limit=f"{num_blocks} blocks",
+        )

@@ -1,0 +1,85 @@
+"""How a sequence gets at documents that are there already, and leaves behind those that are not.
+
+At the start of each document a sequence looks whether the tree has it by now. If not, and an older
+sequence is on its way to compute it, it waits a step: a document is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from enum import StrEnum
+
+from cluster.knowledge.cache import KnowledgeCache, Way
+from cluster.knowledge.node import Node, Tier
+from cluster.scheduling.sequence import Sequence
+
+
+class Walk(StrEnum):
+    """How a walk down the tree ended."""
+
+    COMPUTE = "compute"  # what comes next is to be computed
+    WAIT = "wait"  # somebody else is bringing or computing what comes next
+    PREEMPTED = "preempted"  # there was no room, and nobody younger to take it from
+
+
+def walk(
+    cache: KnowledgeCache,
+    sequence: Sequence,
+    claimed: Collection[bytes],
+    free: Callable[[int], bool],
+) -> Walk:
+    """Adopts node after node. `claimed` are the keys that older sequences will compute; `free`
+    makes room for so many blocks, or says that the sequence itself had to go."""
+    while (key := sequence.next_key) is not None:
+        node = cache.find(key)
+        way = Way.COMPUTE if node is None else cache.way(node, sequence.num_computed)
+        if way is Way.COMPUTE or node is None:
+            return Walk.WAIT if key in claimed else Walk.COMPUTE
+        if way is Way.WAIT:
+            return Walk.WAIT
+        tier = _found_in(node)
+        # Pinned first, or making room for it could take the node itself.
+        cache.pin(node)
+        if way is Way.LOAD:
+            if not free(node.num_blocks):
+                cache.unpin([node])
+                return Walk.PREEMPTED
+            cache.load(node)
+        node.is_from_disk = False
+        if sequence.adopt(node, tier):
+            cache.accessed(node)
+    return Walk.COMPUTE
+
+
+def _found_in(node: Node) -> Tier:
+    """Where the node was for whoever uses it first: what was read from disk for it came from
+    there."""
+    return Tier.DISK if node.is_from_disk else node.nearest or Tier.DISK
+
+
+def keep_computed(cache: KnowledgeCache, sequence: Sequence) -> None:
+    """Documents that are computed whole enter the tree, and stay pinned."""
+    while (index := sequence.next_to_keep) is not None:
+        parent = sequence.nodes[-1] if sequence.nodes else None
+        request, table = sequence.request, sequence.tables[index]
+        num_tokens = len(request.segments[index])
+        source, blocks = request.sources[index], tuple(table.blocks)
+        node = cache.insert(parent, sequence.keys[index], source, num_tokens, blocks)
+        table.is_shared = node.device == blocks
+        cache.pin(node)
+        if sequence.kept(node):
+            node.history.missed(sequence.cost_s)
+            cache.accessed(node)
+
+
+def blocks_beyond(cache: KnowledgeCache, sequence: Sequence) -> tuple[int, int]:
+    """Blocks that a sequence without any still needs for all its tokens, and those available to
+    it: what it would find on the device is neither needed nor free for it."""
+    needed, available = sequence.missing(len(sequence.tokens)), cache.num_available
+    for key in sequence.keys:
+        node = cache.find(key)
+        if node is None or not node.device:
+            break
+        needed -= node.num_blocks
+        available -= 0 if node.pins else node.num_blocks
+    return needed, available

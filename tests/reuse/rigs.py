@@ -1,0 +1,173 @@
+"""Engines with a knowledge cache; a block is poisoned as soon as nobody may read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cluster.blocks.pool import BlockPool
+from cluster.clock import Clock, ManualClock
+from cluster.engine.engine import Engine, HostHands
+from cluster.engine.forward import EagerForward, Forward, Model
+from cluster.engine.kv_cache import KvCache, KvShape
+from cluster.engine.prefill_profile import Bench
+from cluster.engine.shelves import DeviceMemory, Shelves, Shelving, open_shelves
+from cluster.engine.step import Step
+from cluster.engine.tiers.host_arena import HostArena
+from cluster.engine.tiers.layout import KvLayout, kv_fingerprint
+from cluster.ids import BlockId
+from cluster.knowledge.commands import Move, SwapIn
+from cluster.knowledge.keys import NodeKey
+from cluster.knowledge.node import Admission, Placement, Tier
+from cluster.knowledge.policies import PolicyName
+from cluster.knowledge.prefill_cost import PrefillCost
+from cluster.models.config import DecoderConfig
+from cluster.scheduling.iteration import IterationScheduler
+from cluster.scheduling.limits import IterationLimits
+from tests.engines import Hands
+
+
+@dataclass
+class Poison:
+    """Blocks that were freed, and are filled with NaN before the next forward pass, unless a move
+    has filled them since."""
+
+    kv: KvCache
+    freed: set[BlockId] = field(default_factory=set)
+
+    def spread(self) -> None:
+        if self.freed:
+            self.kv.poison(torch.tensor(sorted(self.freed), dtype=torch.int64))
+        self.freed.clear()
+
+
+class PoisonedPool(BlockPool):
+    def __init__(self, num_blocks: int, poison: Poison) -> None:
+        super().__init__(num_blocks)
+        self.poison = poison
+
+    def release(self, blocks: Iterable[BlockId]) -> None:
+        blocks = list(blocks)
+        super().release(blocks)
+        self.poison.freed |= set(blocks)
+
+
+@dataclass
+class PoisonedForward:
+    forward: Forward
+    poison: Poison
+
+    def logits(self, step: Step, /) -> Tensor:
+        self.poison.spread()
+        return self.forward.logits(step)
+
+
+@dataclass
+class PoisonedHost:
+    """What is swapped in is there to be read; what was swapped out may be poisoned after it."""
+
+    host: HostHands
+    poison: Poison
+
+    def run(self, moves: Sequence[Move], /) -> tuple[NodeKey, ...]:
+        damaged = self.host.run(moves)
+        for move in moves:
+            if isinstance(move, SwapIn):
+                self.poison.freed -= set(move.device)
+        return damaged
+
+
+@dataclass(frozen=True)
+class KnownCosts(Bench):
+    """Not measured, so that a test has one story: a token costs a second."""
+
+    def measure(self) -> PrefillCost:
+        return PrefillCost((0, 4096), (1, 512), [[1.0, 512.0], [3.0, 1536.0]])
+
+
+@dataclass
+class Rig:
+    """An engine whose documents are kept, and what it stands on."""
+
+    engine: Engine
+    shelves: Shelves
+    kv: KvCache
+
+    def close(self) -> None:
+        self.shelves.close(self.engine.clock)
+
+
+@dataclass(frozen=True)
+class Tiers:
+    """What is kept where, in blocks; 0: without that tier."""
+
+    host_blocks: int = 0
+    disk_blocks: int = 0
+    policy: PolicyName = PolicyName.PGDSF
+    placement: Placement = Placement.TREE
+    admission: Admission = Admission.ALL
+    kept_tokens: int = 0
+
+    def shelving(self, stride_bytes: int, folder: Path) -> Shelving:
+        tiers = [Tier.DEVICE]
+        tiers += [Tier.HOST] if self.host_blocks else []
+        tiers += [Tier.DISK] if self.disk_blocks else []
+        return Shelving(
+            tiers=tuple(tiers),
+            policy=self.policy,
+            placement=self.placement,
+            admission=self.admission,
+            host_bytes=self.host_blocks * stride_bytes,
+            disk_bytes=self.disk_blocks * stride_bytes,
+            kept_tokens=self.kept_tokens,
+            disk_folder=folder,
+        )
+
+
+@dataclass(frozen=True)
+class Build:
+    """How to make a rig, again and again over the same folder."""
+
+    config: DecoderConfig
+    hands: Hands
+    limits: IterationLimits
+    num_blocks: int
+    tiers: Tiers
+    folder: Path
+
+    def rig(
+        self,
+        model: Model | None = None,
+        clock: Clock | None = None,
+        left: Callable[[KvLayout], HostArena] | None = None,
+    ) -> Rig:
+        config = self.config
+        shape = KvShape(
+            config.num_layers, config.num_kv_heads, config.head_dim, self.hands.kv_dtype
+        )
+        kv = KvCache(shape, self.num_blocks)
+        poison = Poison(kv)
+        clock = clock or ManualClock()
+        forward = PoisonedForward(
+            EagerForward(model or self.hands.model(config), kv, self.hands.attention()), poison
+        )
+        layout = KvLayout(shape, kv_fingerprint("a model", str(self.hands), shape))
+        bench = KnownCosts(forward, self.num_blocks, config.max_position, 512, clock)
+        shelves = open_shelves(
+            self.tiers.shelving(layout.stride_bytes, self.folder),
+            DeviceMemory(PoisonedPool(self.num_blocks, poison), kv, layout, bench, 1),
+            left and left(layout),
+        )
+        engine = Engine(
+            forward=forward,
+            vocab_size=config.vocab_size,
+            scheduler=IterationScheduler(self.limits, shelves.cache),
+            clock=clock,
+            host=shelves.host and PoisonedHost(shelves.host, poison),
+            disk=shelves.disk,
+        )
+        return Rig(engine, shelves, kv)
