@@ -6,6 +6,7 @@ The event loop carries messages, the engine's thread computes; they share a mail
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -90,6 +91,10 @@ class GpuWorker:
 
         close = partial(built.shelves.close, self.site.clock)
         self._thread = EngineThread(built.engine, deliver, close)
+        # A model's objects live as long as the process: the collector need not walk them again,
+        # which the engine's thread would wait for.
+        gc.collect()
+        gc.freeze()
         self._thread.start()
         await self._station.set_ready(True)
         self._reporting = asyncio.create_task(self._report_forever(), name="load reports")

@@ -86,4 +86,25 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "benchmarks.int8",
         full_minutes=8,
     ),
+    Benchmark(
+        "cache-sim",
+        "the knowledge cache on traces of real services (THOTH_DATA), without a model: what each "
+        "policy, size, admission and order reuses, beside what no cache can exceed",
+        "benchmarks.cache_sim",
+        full_minutes=8,
+    ),
+    Benchmark(
+        "tree",
+        "microseconds of the knowledge cache's decisions with 100,000 nodes: look up a path of ten "
+        "documents, insert one, make room",
+        "benchmarks.tree",
+        full_minutes=3,
+    ),
+    Benchmark(
+        "rag",
+        "a real service's requests through our knowledge cache, at three rates, beside the engine "
+        "without one and peers with their own prefix caches; what tenants can time",
+        "benchmarks.rag",
+        full_minutes=55,
+    ),
 )

