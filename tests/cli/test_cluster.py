@@ -212,6 +212,8 @@ def test_a_signal_stops_the_foreground(
 def test_ctrl_c_in_the_demo_leaves_nothing_running(tiny_folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", "actors", "demo", "--local", "--home", str(tmp_path)]
     command += ["--set", f"model.source={tiny_folder}"]
+    # A token a step, or the demo could be over before it is interrupted.
+    command += ["--set", "gpu_worker.step_tokens=1", "--set", "gpu_worker.max_running=1"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment()
     ) as demo:

@@ -248,6 +248,7 @@ async def test_one_choice_that_fails_fails_the_call_and_cancels_the_others(
 ) -> None:
     async def only_the_second_fails(request: Any) -> AsyncIterator[Any]:
         if request.sampling.choice == 1:
+            await eventually(lambda: worker.num_running == 3)
             raise InvariantBroken("the logits are no numbers")
         while True:
             yield tokens([70])
