@@ -41,7 +41,8 @@ class Built:
 def build_engine(config: ThothConfig, clock: Clock, name: str) -> Built:
     """Loads the weights: seconds. Workers of one home keep their documents apart, by `name`.
 
-    Raises Refused for a model that cannot be served."""
+    Raises Refused for a model that cannot be served.
+    """
     folder = resolve_model(config.model.source, config.models_dir)
     options = engine_options(config, name)
     assembled = assemble_engine(folder.path, options, clock, folder.fingerprint)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from cluster.attention.backend import AttentionBackend
 from cluster.attention.native import NativeBackend
@@ -15,7 +16,7 @@ from cluster.attention.reference import ReferenceBackend
 from cluster.blocks.pool import BlockPool
 from cluster.clock import Clock, ManualClock
 from cluster.engine.engine import Engine
-from cluster.engine.forward import EagerForward, Model
+from cluster.engine.forward import Attend, EagerForward, Model
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.ids import BlockId
 from cluster.kernels import kernels, kernels_available
@@ -28,6 +29,21 @@ from cluster.scheduling.limits import IterationLimits
 
 if TYPE_CHECKING:
     import thoth_kernels
+
+
+@dataclass
+class Recorder:
+    """The model, keeping the logits of every output row in order."""
+
+    model: Model
+    rows: list[Tensor] = field(default_factory=list)
+
+    def forward(
+        self, token_ids: Tensor, positions: Tensor, attend: Attend, output_rows: Tensor
+    ) -> Tensor:
+        logits = self.model.forward(token_ids, positions, attend, output_rows)
+        self.rows.extend(logits)
+        return logits
 
 
 class PoisonedPool(BlockPool):

@@ -12,6 +12,7 @@ import typer
 from actors.cli.console import results, table, write_json
 from actors.cli.options import AsJson, ConfigFile, Settings, settings_in_force
 from actors.cli.runfile import RunFile
+from actors.roles import Endpoints
 from cluster.config import ThothConfig
 from cluster.errors import Unavailable
 from cluster.scheduling.membership import Member
@@ -65,8 +66,7 @@ def status(
 
 def look(config: ThothConfig, supervisor: str | None) -> Report:
     """Asks the gateway and the supervisor. Raises Unavailable when the latter does not answer."""
-    run = RunFile(config.home_dir).read()
-    endpoints = run.endpoints if run is not None and run.is_alive else None
+    endpoints = _running(config)
     http = endpoints.http if endpoints else _configured_http(config)
     why = _why_not_ready(http)
     address = supervisor or (endpoints.supervisor if endpoints else None)
@@ -82,14 +82,19 @@ def look(config: ThothConfig, supervisor: str | None) -> Report:
 def seats_of(config: ThothConfig, supervisor: str | None) -> tuple[Seat, ...]:
     """Every seat the supervisor knows of. Raises Unavailable when there is no such cluster, or it
     does not answer."""
-    run = RunFile(config.home_dir).read()
-    endpoints = run.endpoints if run is not None and run.is_alive else None
+    endpoints = _running(config)
     address = supervisor or (endpoints.supervisor if endpoints else None)
     if address is None:
         raise Unavailable(
             f"no cluster runs out of {config.home_dir}: name its supervisor with --supervisor"
         )
     return tuple(_seat(status) for status in _describe(address).members)
+
+
+def _running(config: ThothConfig) -> Endpoints | None:
+    """Of the cluster that was started out of this home and lives."""
+    run = RunFile(config.home_dir).read()
+    return run.endpoints if run is not None and run.is_alive else None
 
 
 def _configured_http(config: ThothConfig) -> str:

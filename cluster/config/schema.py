@@ -9,11 +9,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _parted(value: object) -> object:
+    """Flags and variables are text: names with commas between them, or nothing at all."""
+    if isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+    return value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_parted)]
+Tiers = Annotated[tuple[Literal["device", "host", "disk"], ...], BeforeValidator(_parted)]
 
 
 class Section(BaseModel):
@@ -83,7 +94,7 @@ class GpuWorkerConfig(Section):
 class CacheConfig(Section):
     """The knowledge cache of every gpu_worker: documents' keys and values, kept for reuse."""
 
-    tiers: tuple[Literal["device", "host", "disk"], ...] = Field(
+    tiers: Tiers = Field(
         ("device", "host"),
         description="Where documents are kept, the nearest first: device; device and host; or all "
         "three. Empty: nothing is kept and every prompt is computed whole.",
@@ -108,7 +119,7 @@ class CacheConfig(Section):
     pin_system_tokens: int = Field(
         0, ge=0, description="System prompts of so many tokens together are the last to leave."
     )
-    shared_collections: tuple[str, ...] = Field(
+    shared_collections: Names = Field(
         (),
         description="Collections whose documents' keys and values serve every API key; all others "
         "serve only the key that brought them there.",

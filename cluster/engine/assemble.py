@@ -151,13 +151,12 @@ def assemble_engine(
     forward, kv = _forward(options, decoder, num_blocks, limits)
     said = describe(options)
     log.info("computing with %s, %d KV blocks", said, num_blocks)
-    computed_by = describe(replace(options, threads=0))
     shelves = open_shelves(
         options.shelving,
         DeviceMemory(
             pool=BlockPool(num_blocks),
             kv=kv,
-            layout=KvLayout(kv.shape, kv_fingerprint(model_digest, computed_by, kv.shape)),
+            layout=KvLayout(kv.shape, kv_fingerprint(model_digest, computed_by(options), kv.shape)),
             bench=Bench(forward, num_blocks, context_tokens, options.step_tokens, clock),
             num_threads=options.threads,
         ),
@@ -243,10 +242,15 @@ def resolved(options: EngineOptions) -> EngineOptions:
 
 
 def describe(options: EngineOptions) -> str:
-    """One line: device, backend with its instruction set, weights, KV and threads."""
+    """One line: what computes, and on how many threads."""
+    threads = f", {options.threads} threads" if options.device is Device.CPU else ""
+    return computed_by(options) + threads
+
+
+def computed_by(options: EngineOptions) -> str:
+    """Device, backend with its instruction set, weights and KV: all that bits may depend on."""
     options = resolved(options)
     name = "torch"
     if options.backend is Backend.NATIVE:
         name = "triton" if options.device is Device.CUDA else f"thoth_kernels {kernels().isa()}"
-    threads = f", {options.threads} threads" if options.device is Device.CPU else ""
-    return f"{options.device}: {name}, {options.weights} weights, {options.kv} KV{threads}"
+    return f"{options.device}: {name}, {options.weights} weights, {options.kv} KV"

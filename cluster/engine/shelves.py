@@ -72,22 +72,20 @@ class Shelves:
         """Writes what is not on disk yet, the most valuable first, as far as the time goes."""
         if self.disk is not None:
             try:
-                num_written = self._flush(clock, clock.now_s() + FLUSH_S)
-                log.info("%d documents written to disk at the end", num_written)
+                self._flush(clock, clock.now_s() + FLUSH_S)
             finally:
                 self.disk.close()
+            nodes = self.cache.tree.nodes.values()
+            log.info("%d of %d documents are on disk", sum(n.on_disk for n in nodes), len(nodes))
         if self.arena is not None:
             self.host = None
             self.arena.close()
 
-    def _flush(self, clock: Clock, deadline_s: float) -> int:
-        num_written = 0
+    def _flush(self, clock: Clock, deadline_s: float) -> None:
         for key in self.cache.unwritten():
             while (node := self.cache.find(key)) is not None and not node.on_disk:
                 if clock.now_s() >= deadline_s or not self._write(key, clock):
-                    return num_written
-                num_written += node.on_disk
-        return num_written
+                    return
 
     def _write(self, key: NodeKey, clock: Clock) -> bool:
         """Brings the node, or one above it, nearer to disk. False: that cannot be done."""

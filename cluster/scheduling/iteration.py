@@ -162,7 +162,7 @@ class IterationScheduler:
         return StepOutcome(tuple(tokens), tuple(first_tokens), tuple(finished))
 
     def load(self) -> WorkerLoad:
-        num_own = sum(len(s.blocks()) for s in self._running)
+        num_own = sum(s.num_own_blocks for s in self._running)
         return WorkerLoad(
             num_running=len(self._running),
             num_waiting=len(self._waiting),

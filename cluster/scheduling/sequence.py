@@ -140,6 +140,10 @@ class Sequence:
         """Its own: what is lent to it is not among them."""
         return [block for table in self.tables if not table.is_shared for block in table.blocks]
 
+    @property
+    def num_own_blocks(self) -> int:
+        return sum(len(table.blocks) for table in self.tables if not table.is_shared)
+
     def let_go(self) -> tuple[list[BlockId], list[Node]]:
         """Gives up every block and node: ended, or preempted and to be computed again."""
         blocks, nodes = self.blocks(), self.nodes

@@ -160,6 +160,23 @@ def test_the_cache_keeps_documents_on_device_and_host_unless_told_otherwise() ->
     assert config.cache_dir == config.home_dir / "cache"
 
 
+@pytest.mark.parametrize(
+    ("said", "tiers"),
+    [
+        ("device,host,disk", ("device", "host", "disk")),
+        ("device, host", ("device", "host")),
+        ("", ()),
+    ],
+)
+def test_lists_are_said_with_commas_by_flags_and_variables(
+    said: str, tiers: tuple[str, ...]
+) -> None:
+    assert load_config(overrides={"cache.tiers": said}, environ={}).cache.tiers == tiers
+    assert load_config(environ={"THOTH_CACHE__TIERS": said}).cache.tiers == tiers
+    shared = load_config(overrides={"cache.shared_collections": "kb,wiki"}, environ={})
+    assert shared.cache.shared_collections == ("kb", "wiki")
+
+
 @pytest.mark.parametrize("tiers", [[], ["device"], ["device", "host"], ["device", "host", "disk"]])
 def test_tiers_are_the_nearest_ones(tiers: list[str], tmp_path: Path) -> None:
     assert load_file(written(tmp_path, f"cache: {{tiers: {tiers}}}")).cache.tiers == tuple(tiers)

@@ -14,9 +14,9 @@ from cluster.knowledge.policies import PolicyName
 from cluster.models.config import DecoderConfig
 from cluster.request import Request
 from cluster.scheduling.limits import IterationLimits
-from tests.engines import Hands
+from tests.engines import Hands, Recorder
 from tests.reuse.rigs import Build, Rig, Tiers
-from tests.reuse.stories import Library, Recorder, Story, assert_same_bits, random_ask, step
+from tests.reuse.stories import Library, Story, assert_same_bits, random_ask, step
 
 
 def random_tiers(random: Random) -> Tiers:

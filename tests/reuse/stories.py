@@ -9,28 +9,13 @@ import torch
 from torch import Tensor
 
 from cluster.engine.engine import Engine, StepReport
-from cluster.engine.forward import Attend, Model
 from cluster.ids import RequestId
 from cluster.models.config import DecoderConfig
 from cluster.request import FinishReason, Request, Sampling, SegmentSource, TokenIds
 from cluster.scheduling.plan import FirstToken
+from tests.engines import Recorder
 
 NEVER_S = 1e12
-
-
-@dataclass
-class Recorder:
-    """The model, keeping the logits of every output row in order."""
-
-    model: Model
-    rows: list[Tensor] = field(default_factory=list)
-
-    def forward(
-        self, token_ids: Tensor, positions: Tensor, attend: Attend, output_rows: Tensor
-    ) -> Tensor:
-        logits = self.model.forward(token_ids, positions, attend, output_rows)
-        self.rows.extend(logits)
-        return logits
 
 
 @dataclass

@@ -16,9 +16,9 @@ from cluster.ids import RequestId
 from cluster.models.config import decoder_config
 from cluster.request import CachedTokens, Request
 from cluster.scheduling.limits import IterationLimits
-from tests.engines import hands_of_every_backend
+from tests.engines import Recorder, hands_of_every_backend
 from tests.reuse.rigs import Build, Rig, Tiers
-from tests.reuse.stories import Library, Recorder, Story, run, step
+from tests.reuse.stories import Library, Story, run, step
 from tests.tiny_model import tiny_config
 
 CONFIG = decoder_config(tiny_config())

@@ -14,33 +14,17 @@ from torch import Tensor
 
 from cluster.clock import ManualClock
 from cluster.engine.engine import Engine
-from cluster.engine.forward import Attend, Model
 from cluster.errors import InvalidArgument
 from cluster.ids import RequestId
 from cluster.models.config import decoder_config
 from cluster.request import FinishReason, Request, Sampling
 from cluster.scheduling.limits import IterationLimits
-from tests.engines import TORCH, Hands, hands_of_every_backend
+from tests.engines import TORCH, Hands, Recorder, hands_of_every_backend
 from tests.tiny_model import tiny_config
 
 CONFIG = decoder_config(tiny_config())
 NEVER_S = 1e9
 every_backend = pytest.mark.parametrize("hands", hands_of_every_backend(), ids=str)
-
-
-@dataclass
-class Recorder:
-    """The model, keeping the logits of every output row in order."""
-
-    model: Model = field(default_factory=lambda: TORCH.model(CONFIG))
-    rows: list[Tensor] = field(default_factory=list)
-
-    def forward(
-        self, token_ids: Tensor, positions: Tensor, attend: Attend, output_rows: Tensor
-    ) -> Tensor:
-        logits = self.model.forward(token_ids, positions, attend, output_rows)
-        self.rows.extend(logits)
-        return logits
 
 
 @dataclass
@@ -140,7 +124,7 @@ def test_the_number_of_threads_changes_no_bit(threads: int, hands: Hands) -> Non
 
 def test_preemption_happens_under_pressure_and_is_counted() -> None:
     random = Random(3)
-    recorder = Recorder()
+    recorder = Recorder(TORCH.model(CONFIG))
     engine = make_engine(recorder, num_blocks=10, step_tokens=64)
     for i in range(3):
         prompt = (tuple(random.randrange(CONFIG.vocab_size) for _ in range(30)),)
@@ -178,7 +162,7 @@ def test_a_stop_id_ends_the_answer_and_is_not_passed_on() -> None:
 
 def test_a_cancelled_request_gives_its_blocks_back_in_any_state() -> None:
     for steps_before in range(6):
-        recorder = Recorder()
+        recorder = Recorder(TORCH.model(CONFIG))
         engine = make_engine(recorder, step_tokens=32)
         prompt = (tuple(range(100)),)
         engine.submit(Request(RequestId("a"), prompt, Sampling(max_tokens=50), NEVER_S))
@@ -191,7 +175,7 @@ def test_a_cancelled_request_gives_its_blocks_back_in_any_state() -> None:
 
 
 def test_a_request_past_its_deadline_ends_and_others_go_on() -> None:
-    recorder = Recorder()
+    recorder = Recorder(TORCH.model(CONFIG))
     engine = make_engine(recorder)
     clock = engine.clock
     assert isinstance(clock, ManualClock)
@@ -207,7 +191,7 @@ def test_a_request_past_its_deadline_ends_and_others_go_on() -> None:
 
 
 def test_a_token_id_outside_the_vocabulary_is_refused() -> None:
-    engine = make_engine(Recorder())
+    engine = make_engine(Recorder(TORCH.model(CONFIG)))
     request = Request(RequestId("a"), ((1, 512),), Sampling(), NEVER_S)
     with pytest.raises(InvalidArgument, match="token id 512 is not in the vocabulary of 512"):
         engine.submit(request)
