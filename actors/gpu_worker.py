@@ -6,7 +6,6 @@ The event loop carries messages, the engine's thread computes; they share a mail
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from actors.worker_engine import build_engine
 from actors.worker_metrics import WorkerMetrics
 from cluster.blocks.pool import BLOCK_TOKENS
 from cluster.config import ThothConfig
+from cluster.engine.pauses import ShortPauses
 from cluster.engine.thread import Died, EngineEvent, EngineThread, Stepped, Turned
 from cluster.errors import InvalidArgument, Lost, Starting, ThothError
 from cluster.ids import RequestId
@@ -69,6 +69,7 @@ class GpuWorker:
         self._backend = ""
         self._context_tokens = 0
         self._thread: EngineThread | None = None
+        self._pauses = ShortPauses()
         self._grammars: Grammars | None = None
         self._reporting: asyncio.Task[None] | None = None
         self._station.server.add(
@@ -91,10 +92,7 @@ class GpuWorker:
 
         close = partial(built.shelves.close, self.site.clock)
         self._thread = EngineThread(built.engine, deliver, close)
-        # A model's objects live as long as the process: the collector need not walk them again,
-        # which the engine's thread would wait for.
-        gc.collect()
-        gc.freeze()
+        self._pauses.begin()
         self._thread.start()
         await self._station.set_ready(True)
         self._reporting = asyncio.create_task(self._report_forever(), name="load reports")
@@ -106,6 +104,7 @@ class GpuWorker:
         await self._station.close()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.stop)
+            self._pauses.end()
 
     async def generate(self, request: Request) -> AsyncIterator[worker_pb2.GenerateResponse]:
         """Streams the answer; whoever stops reading cancels it."""

@@ -12,7 +12,8 @@ that leaves the device is copied to the host, which is the most work that there 
     insert     blocks and nodes for that
     let go     unpin, and hand over the moves and the disk's commands
 
-    collector  of cycles, whenever it comes: the parts that it fell in have its pauses in them
+    collector  of cycles, whenever it comes, as a worker sets it: the parts that it fell in have
+               its pauses in them
 
 Times are of the processor; beside them the wall's, which other programs lengthen.
 """
@@ -36,6 +37,7 @@ from benchmarks.cache_replay import TRANSFER, prefill_cost
 from benchmarks.catalogue import Scale
 from benchmarks.result import Outcome, Row, Verdict
 from cluster.blocks.pool import BlockPool, blocks_for
+from cluster.engine.pauses import ShortPauses
 from cluster.ids import BlockId, RequestId
 from cluster.knowledge.cache import CacheOptions, KnowledgeCache, Way
 from cluster.knowledge.commands import Delete, DiskCommand, DiskDone
@@ -242,11 +244,14 @@ def run(scale: Scale, console: Console) -> Outcome:
     """One row a part. The tree's own invariants are checked when all is done."""
     size = SIZES[scale]
     worker, requests = Worker(size.num_nodes), Requests(SEED)
+    pauses = ShortPauses()
+    pauses.begin()
     fill(worker, requests, size.num_nodes, console)
     worker.watch = Stopwatch()
     with worker.watch.collector():
         for _ in range(size.num_requests):
             worker.serve(requests.next())
+    pauses.end()
     worker.cache.check()
     num_nodes = len(worker.cache.tree.nodes)
     rows = [row(part, worker.watch.taken[part], num_nodes) for part in PARTS]

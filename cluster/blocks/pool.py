@@ -36,17 +36,19 @@ class BlockPool:
         """Asking for more than `num_free` is the caller's bug: ask first."""
         if count > len(self._free):
             raise InvariantBroken(f"{count} blocks asked of a pool with {len(self._free)} free")
-        taken = tuple(self._free.pop() for _ in range(count))
+        first = len(self._free) - count
+        taken = tuple(reversed(self._free[first:]))
+        del self._free[first:]
         self._held.update(taken)
         return taken
 
-    def release(self, blocks: Iterable[BlockId]) -> None:
+    def release(self, blocks: Collection[BlockId]) -> None:
         """Raises InvariantBroken for a block that is not held: it was released twice."""
-        for block in blocks:
-            if block not in self._held:
-                raise InvariantBroken(f"block {block} is released and was not held")
-            self._held.remove(block)
-            self._free.append(block)
+        returned = set(blocks)
+        if len(returned) != len(blocks) or not self._held >= returned:
+            raise InvariantBroken(f"a block is released and was not held: one of {list(blocks)}")
+        self._held -= returned
+        self._free.extend(blocks)
 
     def claim(self, blocks: Collection[BlockId]) -> None:
         """Takes these very blocks. Raises InvariantBroken for one that is held."""

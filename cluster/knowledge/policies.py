@@ -12,8 +12,8 @@ what comes in today.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class PolicyName(StrEnum):
@@ -23,8 +23,7 @@ class PolicyName(StrEnum):
     PGDSF = "pgdsf"
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """What a policy may look at. `cost_s` is the average of seconds per token over the accesses
     that found the node not cached; `last_access` counts accesses of the whole tree."""
 

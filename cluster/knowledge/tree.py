@@ -43,9 +43,12 @@ class KnowledgeTree:
     candidates: dict[Tier, Candidates] = field(init=False)
     unwritten: Candidates = field(init=False, default_factory=Candidates)
     num_evictable: int = field(init=False, default=0)
+    # Every change of a node walks over them, and an enum is slow to hash.
+    _tiers: tuple[tuple[Tier, Candidates], ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self.candidates = {tier: Candidates() for tier in Tier}
+        self._tiers = tuple(self.candidates.items())
 
     def attach(self, parent: Node, node: Node) -> None:
         """A new node; it lies nowhere yet."""
@@ -62,8 +65,7 @@ class KnowledgeTree:
         del node.parent.children[node.key]
         node.parent.num_children_at[0] -= 1
         del self.nodes[node.key]
-        self.refresh(node)
-        self.refresh(node.parent)
+        self._refresh_leaving(node.parent)
 
     def put_device(self, node: Node, blocks: Blocks) -> None:
         """Its blocks on the device from now on; none: it left."""
@@ -83,20 +85,26 @@ class KnowledgeTree:
         parent.num_children_on_disk += is_there - node.on_disk
         node.on_disk = is_there
         self._moved(node, before)
+        self._refresh_leaving(parent)
 
     def _moved(self, node: Node, before: Tier | None) -> None:
-        parent = _parent(node)
-        parent.num_children_at[before or 0] -= 1
-        parent.num_children_at[node.nearest or 0] += 1
+        """Whether a parent may leave depends on which tiers are some child's nearest."""
+        now = node.nearest
         self.refresh(node)
-        self.refresh(parent)
+        if now is not before:
+            parent = _parent(node)
+            counts = parent.num_children_at
+            counts[before or 0] -= 1
+            counts[now or 0] += 1
+            if not counts[before or 0] or counts[now or 0] == 1:
+                self._refresh_leaving(parent)
 
     def pin(self, node: Node) -> None:
         if not node.pins:
             self.num_evictable -= len(node.device)
+            for _, candidates in self._tiers:
+                candidates.discard(node)
         node.pins += 1
-        if node.pins == 1:
-            self.refresh(node)
 
     def unpin(self, node: Node) -> None:
         if not node.pins:
@@ -104,30 +112,38 @@ class KnowledgeTree:
         node.pins -= 1
         if not node.pins:
             self.num_evictable += len(node.device)
-            self.refresh(node)
+            self._refresh_leaving(node)
 
     def refresh(self, node: Node) -> None:
-        """Enters the node among those that may leave, or takes it out, tier by tier."""
-        if node.parent is None:
+        """Enters the node, as it is now, among those that may leave a tier or be written, or takes
+        it out."""
+        self._refresh_leaving(node)
+        if self.has_disk:
+            if self.may_be_written(node):
+                self.unwritten.put(node, node.priority[Tier.HOST])
+            else:
+                self.unwritten.discard(node)
+
+    def _refresh_leaving(self, node: Node) -> None:
+        # Who is pinned was taken out then.
+        if node.pins or node.parent is None:
             return
-        for tier, candidates in self.candidates.items():
+        for tier, candidates in self._tiers:
             if self.may_leave(node, tier):
                 candidates.put(node, node.priority[tier])
             else:
                 candidates.discard(node)
-        if self.may_be_written(node):
-            self.unwritten.put(node, node.priority[Tier.HOST])
-        else:
-            self.unwritten.discard(node)
 
     def may_leave(self, node: Node, tier: Tier) -> bool:
-        if node.pins or not node.has_copy(tier):
+        if node.pins:
             return False
         if tier is Tier.DEVICE:
             # One without a copy below is swapped out, or dropped with all that is under it.
             is_segment = self.has_host and self.placement is Placement.SEGMENT
-            return is_segment or not node.num_children_at[Tier.DEVICE]
-        if node.job is not None or (tier is Tier.DISK and node.num_children_on_disk):
+            return bool(node.device) and (is_segment or not node.num_children_at[tier])
+        if not (node.host if tier is Tier.HOST else node.on_disk) or node.job is not None:
+            return False
+        if tier is Tier.DISK and node.num_children_on_disk:
             return False
         return not node.children or self.rest_suffices(node, tier)
 
