@@ -7,9 +7,17 @@ one is shared; the price is 8 slots a segment on average.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from cluster.blocks.pool import blocks_for
 from cluster.ids import BlockId
+
+
+class Home(IntEnum):
+    """The memory that a segment's blocks are numbered in, and that whoever attends it reads."""
+
+    DEVICE = 0
+    HOST = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +27,7 @@ class SegmentView:
 
     blocks: tuple[BlockId, ...]
     num_tokens: int
+    home: Home = Home.DEVICE
 
 
 @dataclass(slots=True)
@@ -27,10 +36,11 @@ class SegmentTable:
 
     blocks: list[BlockId] = field(default_factory=list)
     is_shared: bool = False
+    home: Home = Home.DEVICE
 
     def missing(self, num_tokens: int) -> int:
         """Blocks still to be allocated before `num_tokens` fit."""
         return max(0, blocks_for(num_tokens) - len(self.blocks))
 
     def view(self, num_tokens: int) -> SegmentView:
-        return SegmentView(tuple(self.blocks[: blocks_for(num_tokens)]), num_tokens)
+        return SegmentView(tuple(self.blocks[: blocks_for(num_tokens)]), num_tokens, self.home)
