@@ -48,6 +48,20 @@ def append(
 ) -> None:
     """Writes `k` and `v` [rows, kv_heads, head_dim] into `slots` int64 [rows] of the blocks."""
 
+def fold_parts(
+    rows: Tensor,
+    offsets: Tensor,
+    parts: Tensor,
+    part_o: Tensor,
+    part_lse: Tensor,
+    o: Tensor,
+    lse: Tensor,
+    threads: Threads,
+) -> None:
+    """Folds states of parts, [parts, heads, head_dim] and [parts, heads], to those of the rows that
+    `rows` names, which are written to `o` and `lse`; the first three are those of
+    `cluster.attention.split.Fold`, int32."""
+
 def probe_read(data: Tensor, threads: Threads) -> float:
     """Bytes a second of one pass over a float32 array."""
 

@@ -18,6 +18,7 @@ from cluster.engine.assemble import (
 from cluster.engine.engine import Engine
 from cluster.engine.sampling import Sampler
 from cluster.engine.shelves import Shelves, Shelving
+from cluster.knowledge.cache import HostUse
 from cluster.knowledge.node import Admission, Placement, Tier
 from cluster.knowledge.policies import PolicyName
 from cluster.models.catalogue import resolve_model
@@ -84,6 +85,7 @@ def _shelving(config: ThothConfig, name: str) -> Shelving:
         policy=PolicyName(cache.policy),
         placement=Placement(cache.placement),
         admission=Admission(cache.admission),
+        host_use=HostUse(cache.host_use),
         host_bytes=cache.host_bytes,
         disk_bytes=cache.disk_bytes,
         kept_tokens=cache.pin_system_tokens,

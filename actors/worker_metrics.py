@@ -80,6 +80,7 @@ class CacheMetrics:
         self._blocks = metrics.gauge(catalogue.KV_BLOCKS)
         self._evictions = metrics.counter(catalogue.CACHE_EVICTIONS)
         self._moved_bytes = metrics.counter(catalogue.CACHE_MOVED_BYTES)
+        self._attended_bytes = metrics.counter(catalogue.CACHE_ATTENDED_BYTES)
         self._faults = metrics.counter(catalogue.CACHE_FAULTS)
         self._failed_writes = metrics.counter(catalogue.CACHE_FAILED_WRITES)
         self._last = CacheSums()
@@ -96,6 +97,8 @@ class CacheMetrics:
         for (source, target), count in (now.moved_blocks - last.moved_blocks).items():
             direction = f"{source.label}_to_{target.label}"
             self._moved_bytes.labels(direction).inc(count * self.block_bytes)
+        attended = now.attended_blocks - last.attended_blocks
+        self._attended_bytes.inc(attended * self.block_bytes)
         faults: Counter[Tier] = now.faults - last.faults
         for tier, count in faults.items():
             self._faults.labels(tier.label).inc(count)

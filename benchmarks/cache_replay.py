@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from benchmarks.cache_traces import FINGERPRINT, Part, Prompt
 from cluster.blocks.pool import BLOCK_TOKENS, BlockPool, blocks_for
 from cluster.ids import BlockId
-from cluster.knowledge.cache import CacheOptions, KnowledgeCache, Way
+from cluster.knowledge.cache import CacheOptions, KnowledgeCache, Visit, Way
 from cluster.knowledge.keys import NodeKey
 from cluster.knowledge.node import Node, Tier
 from cluster.knowledge.prefill_cost import PrefillCost, TransferCost
@@ -127,7 +127,7 @@ class Replay:
         cache, nodes, tiers, alpha = self.cache, list[Node](), list[Tier](), 0
         for part in prompt.parts:
             node = cache.find(part.key)
-            way = Way.COMPUTE if node is None else cache.way(node, alpha)
+            way = Way.COMPUTE if node is None else cache.way(node, Visit(alpha))
             if node is None or node.nearest is None or way is Way.COMPUTE:
                 break
             tiers.append(node.nearest)

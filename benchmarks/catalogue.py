@@ -107,4 +107,11 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "benchmarks.rag",
         full_minutes=55,
     ),
+    Benchmark(
+        "split",
+        "documents on the host, attended where they lie, loaded, or computed again: 1 to 32 "
+        "requests that share them, questions of 16 to 256 tokens",
+        "benchmarks.split",
+        full_minutes=10,
+    ),
 )

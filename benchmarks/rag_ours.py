@@ -1,7 +1,8 @@
 """Our engine with its knowledge cache, built as a worker builds it, driven by `submit` and `step`.
 
 Options: `tiers` (a list of their labels with commas; empty: no cache), `policy`, `placement`.
-Shelves are filled by the replay alone: each begins with empty ones, on disk too.
+What lies on the host is loaded. Shelves are filled by the replay alone: each begins with empty
+ones, on disk too.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from cluster.engine.engine import StepReport
 from cluster.engine.shelves import Shelving
 from cluster.errors import ThothError
 from cluster.ids import RequestId
+from cluster.knowledge.cache import HostUse
 from cluster.knowledge.node import Placement, Tier
 from cluster.knowledge.policies import PolicyName
 from cluster.models.config import decoder_config
@@ -97,6 +99,7 @@ def load(cell: Cell, clock: SkippingClock) -> tuple[str, Ours]:
         tiers=tuple(tier for tier in Tier if tier.label in labels),
         policy=PolicyName(cell.options["policy"]),
         placement=Placement(cell.options["placement"]),
+        host_use=HostUse.LOAD,
         host_bytes=cell.host_bytes,
         disk_bytes=DISK_BYTES,
         disk_folder=Path(disk.name),

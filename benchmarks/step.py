@@ -30,6 +30,7 @@ from benchmarks.catalogue import Scale
 from benchmarks.result import Outcome, Row, Verdict
 from cluster.attention.backend import Attention, AttentionBackend
 from cluster.attention.plan import AttentionPlan
+from cluster.attention.split import Fold
 from cluster.attention.state import State
 from cluster.blocks.pool import blocks_for
 from cluster.clock import MonotonicClock
@@ -101,6 +102,9 @@ class TimedBackend:
         started = time.perf_counter()
         self.inner.append(k_cache, v_cache, slots, k, v)
         self.watch.add("append", started)
+
+    def fold(self, fold: Fold, parts: State, rows: State, /) -> None:
+        self.inner.fold(fold, parts, rows)
 
 
 @dataclass

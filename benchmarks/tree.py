@@ -39,7 +39,7 @@ from benchmarks.result import Outcome, Row, Verdict
 from cluster.blocks.pool import BlockPool, blocks_for
 from cluster.engine.pauses import ShortPauses
 from cluster.ids import BlockId, RequestId
-from cluster.knowledge.cache import CacheOptions, KnowledgeCache, Way
+from cluster.knowledge.cache import CacheOptions, KnowledgeCache, Visit, Way
 from cluster.knowledge.commands import Delete, DiskCommand, DiskDone
 from cluster.knowledge.keys import NodeKey
 from cluster.knowledge.node import Admission, Node
@@ -189,7 +189,7 @@ class Worker:
                 node = self.cache.find(key)
                 if node is None:
                     break
-                way = self.cache.way(node, DOCUMENT_TOKENS * len(nodes))
+                way = self.cache.way(node, Visit(DOCUMENT_TOKENS * len(nodes)))
                 self.ways[way] += 1
                 if way is not Way.USE:
                     return way

@@ -12,6 +12,7 @@ from typing import Protocol
 from torch import Tensor
 
 from cluster.attention.plan import AttentionPlan
+from cluster.attention.split import Fold
 from cluster.attention.state import State
 
 
@@ -41,4 +42,8 @@ class AttentionBackend(Protocol):
     def append(self, k_cache: Tensor, v_cache: Tensor, slots: Tensor, k: Tensor, v: Tensor) -> None:
         """`k` and `v` float32 [rows, kv_heads, head_dim] into `slots` int64 [rows], rounded to the
         blocks' dtype."""
+        ...
+
+    def fold(self, fold: Fold, parts: State, rows: State, /) -> None:
+        """Writes the rows that `fold` names, from the states of their parts."""
         ...

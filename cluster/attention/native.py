@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cluster.attention.plan import AttentionPlan
+from cluster.attention.split import Fold
 from cluster.attention.state import State
 from cluster.kernels import kernels
 
@@ -36,6 +37,18 @@ class NativeBackend:
 
     def append(self, k_cache: Tensor, v_cache: Tensor, slots: Tensor, k: Tensor, v: Tensor) -> None:
         kernels().append(k_cache, v_cache, slots, k, v, self.threads)
+
+    def fold(self, fold: Fold, parts: State, rows: State, /) -> None:
+        kernels().fold_parts(
+            fold.rows,
+            fold.offsets,
+            fold.parts,
+            parts.o,
+            parts.lse,
+            rows.o,
+            rows.lse,
+            self.threads,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cluster.attention.layout import RunGroup, group_runs
 from cluster.attention.plan import AttentionPlan
+from cluster.attention.split import Fold
 from cluster.attention.state import TILE_TOKENS, State, merge, select, unit_like
 from cluster.blocks.pool import BLOCK_TOKENS
 
@@ -33,6 +34,9 @@ class ReferenceBackend:
         k_cache[blocks, :, :, places] = k.to(k_cache.dtype)
         v_cache[blocks, :, places] = v.to(v_cache.dtype)
 
+    def fold(self, fold: Fold, parts: State, rows: State, /) -> None:
+        fold_parts(fold, parts, rows)
+
 
 @dataclass(frozen=True, slots=True)
 class ReferenceAttention:
@@ -42,6 +46,19 @@ class ReferenceAttention:
 
     def attend(self, q: Tensor, k_cache: Tensor, v_cache: Tensor, /) -> State:
         return attend(q, k_cache, v_cache, self.groups)
+
+
+def fold_parts(fold: Fold, parts: State, rows: State) -> None:
+    """All rows' first parts, then their second ones, as long as a row has more."""
+    device = parts.o.device
+    first, counts = fold.offsets[:-1], fold.offsets.diff()
+    for i in range(int(counts.max()) if len(counts) else 0):
+        has_more = counts > i
+        index = fold.parts[first[has_more] + i].to(device)
+        row = fold.rows[has_more].to(device)
+        part = State(parts.o[index], parts.lse[index])
+        state = merge(State(rows.o[row], rows.lse[row]), part) if i else part
+        rows.o[row], rows.lse[row] = state.o, state.lse
 
 
 def attend(q: Tensor, k_cache: Tensor, v_cache: Tensor, groups: Sequence[RunGroup]) -> State:

@@ -111,6 +111,11 @@ class CacheConfig(Section):
         description="What leaves the device for the host, and the host for disk: all, or, when "
         "there is no free room, only what was used more than once.",
     )
+    host_use: Literal["auto", "load", "attend", "recompute"] = Field(
+        "auto",
+        description="What a request does with a document on the host: whatever takes the least "
+        "time, or always the same. attend: it is read where it lies, and takes no device memory.",
+    )
     host_bytes: Count = Field(2**30, description="Memory of the host tier, per worker.")
     disk_bytes: Count = Field(8 * 2**30, description="Size of the disk tier, per worker.")
     disk_dir: Path | None = Field(

@@ -12,6 +12,7 @@ Sums are float32 everywhere.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from importlib import import_module
@@ -21,15 +22,17 @@ from types import ModuleType
 import torch
 
 from cluster.attention.native import NativeBackend
+from cluster.attention.port import AttentionPort, LocalPort
 from cluster.attention.reference import ReferenceBackend
 from cluster.blocks.pool import BlockPool
+from cluster.blocks.segment import Home
 from cluster.clock import Clock
 from cluster.engine.device import open_device
 from cluster.engine.engine import Engine
 from cluster.engine.forward import EagerForward, Forward
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.engine.prefill_profile import Bench
-from cluster.engine.shelves import DeviceMemory, Shelves, Shelving, open_shelves
+from cluster.engine.shelves import DeviceMemory, Shelves, Shelving, open_arena, open_shelves
 from cluster.engine.tiers.layout import KvLayout, kv_fingerprint
 from cluster.errors import Unsupported
 from cluster.kernels import kernels, kernels_available
@@ -148,7 +151,13 @@ def assemble_engine(
         context_tokens=context_tokens,
     )
     num_blocks = _num_blocks(options, decoder)
-    forward, kv = _forward(options, decoder, num_blocks, limits)
+    shape = kv_shape(config, options.kv)
+    layout = KvLayout(shape, kv_fingerprint(model_digest, computed_by(options), shape))
+    cpu = _cpu_attention(options)
+    arena = open_arena(options.shelving, layout)
+    ports = {} if arena is None else {Home.HOST: LocalPort(cpu, arena.k, arena.v)}
+    memory = _Memory(num_blocks, shape, cpu, ports)
+    forward, kv = _forward(options, decoder, memory, limits)
     said = describe(options)
     log.info("computing with %s, %d KV blocks", said, num_blocks)
     shelves = open_shelves(
@@ -156,10 +165,11 @@ def assemble_engine(
         DeviceMemory(
             pool=BlockPool(num_blocks),
             kv=kv,
-            layout=KvLayout(kv.shape, kv_fingerprint(model_digest, computed_by(options), kv.shape)),
+            layout=layout,
             bench=Bench(forward, num_blocks, context_tokens, options.step_tokens, clock),
             num_threads=options.threads,
         ),
+        arena,
     )
     engine = Engine(
         forward=forward,
@@ -183,29 +193,47 @@ def _num_blocks(options: EngineOptions, decoder: Decoder) -> int:
     return blocks
 
 
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """What the device is to hold, and who attends what lies elsewhere; `cpu` attends here."""
+
+    num_blocks: int
+    shape: KvShape
+    cpu: NativeBackend | ReferenceBackend
+    ports: Mapping[Home, AttentionPort]
+
+
+def _cpu_attention(options: EngineOptions) -> NativeBackend | ReferenceBackend:
+    """The device's own on the cpu, so that a host's states have its bits."""
+    is_native = options.backend is Backend.NATIVE
+    if is_native and (options.device is Device.CPU or kernels_available()):
+        return NativeBackend(kernels().Threads(options.threads))
+    return ReferenceBackend()
+
+
 def _forward(
-    options: EngineOptions, decoder: Decoder, num_blocks: int, limits: IterationLimits
+    options: EngineOptions, decoder: Decoder, memory: _Memory, limits: IterationLimits
 ) -> tuple[Forward, KvCache]:
-    shape = kv_shape(decoder.config, options.kv)
+    shape, num_blocks = memory.shape, memory.num_blocks
     if options.device is Device.CUDA and options.backend is Backend.NATIVE:
         graphed: tuple[Forward, KvCache] = cuda().graphed_forward(
-            decoder, shape, num_blocks, limits
+            decoder, shape, num_blocks, limits, memory.ports
         )
         return graphed
     cache = KvCache(shape, num_blocks, decoder.weights.embedding.device)
-    return _eager(options, decoder, cache), cache
+    return _eager(options, decoder, cache, memory), cache
 
 
-def _eager(options: EngineOptions, decoder: Decoder, cache: KvCache) -> Forward:
+def _eager(options: EngineOptions, decoder: Decoder, cache: KvCache, memory: _Memory) -> Forward:
+    cpu, ports = memory.cpu, memory.ports
     if options.device is Device.CUDA:
-        return EagerForward(decoder, cache, ReferenceBackend(options.device))
-    if options.backend is Backend.NATIVE:
-        threads = kernels().Threads(options.threads)
+        return EagerForward(decoder, cache, ReferenceBackend(options.device), ports)
+    if isinstance(cpu, NativeBackend):
         precision = Precision(options.weights.value)
-        native = NativeDecoder(decoder.config, decoder.weights, threads, precision)
-        return EagerForward(native, cache, NativeBackend(threads))
+        native = NativeDecoder(decoder.config, decoder.weights, cpu.threads, precision)
+        return EagerForward(native, cache, cpu, ports)
     multiple = row_multiple_for(decoder.weights) if options.deterministic else 1
-    return EagerForward(Decoder(decoder.config, decoder.weights, multiple), cache)
+    return EagerForward(Decoder(decoder.config, decoder.weights, multiple), cache, cpu, ports)
 
 
 def cuda() -> ModuleType:

@@ -72,13 +72,14 @@ def sizes_up_to(most_rows: int) -> tuple[int, ...]:
 
 @dataclass(slots=True)
 class GraphCounts:
-    """Steps replayed, recorded (and replayed), and left to eager computation because of their rows
-    or their plan."""
+    """Steps replayed, recorded (and replayed), and left to eager computation because of their rows,
+    their plan, or what they attend in another memory."""
 
     replayed: int = 0
     recorded: int = 0
     too_many_rows: int = 0
     too_large_plan: int = 0
+    in_other_memory: int = 0
 
 
 class Inputs:
@@ -133,7 +134,10 @@ class DecodeGraphs(Generic[Kind]):
         if rows > self._sizes[-1]:
             self.counts.too_many_rows += 1
             return None
-        kind = self._plans.offer(step.attention)
+        if step.attention.fold is not None:
+            self.counts.in_other_memory += 1
+            return None
+        kind = self._plans.offer(step.attention.whole)
         if kind is None:
             self.counts.too_large_plan += 1
             return None

@@ -5,6 +5,7 @@ The engine belongs to one thread. It knows token ids and no text, blocks and no 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -14,8 +15,8 @@ import torch
 from cluster.clock import Clock
 from cluster.engine.forward import Forward
 from cluster.engine.sampling import Drawn, Sampler
-from cluster.engine.step import Step, lay_out
-from cluster.errors import InvalidArgument, ThothError
+from cluster.engine.step import lay_out
+from cluster.errors import InvalidArgument, Lost, ThothError
 from cluster.ids import RequestId
 from cluster.knowledge.cache import KnowledgeCache
 from cluster.knowledge.commands import DiskCommand, DiskDone, Move
@@ -24,6 +25,8 @@ from cluster.knowledge.snapshot import CacheSums, sums
 from cluster.request import Request, TokenLogprobs, WorkerLoad
 from cluster.scheduling.iteration import IterationScheduler
 from cluster.scheduling.plan import Finished, FirstToken, StepPlan
+
+log = logging.getLogger(__name__)
 
 # A step that has nothing to compute waits so long for a disk.
 DISK_WAIT_S = 0.05
@@ -117,7 +120,7 @@ class Engine:
         started_s = self.clock.now_s()
         plan = self._plan(started_s)
         begun_s = self.clock.now_s()
-        outcomes = self._run(lay_out(plan.chunks)) if plan.chunks else {}
+        plan, outcomes = self._run(plan)
         drawn = {id: token for id, token in outcomes.items() if isinstance(token, Drawn)}
         failed = tuple((id, e) for id, e in outcomes.items() if isinstance(e, ThothError))
         now_s = self.clock.now_s()
@@ -177,9 +180,20 @@ class Engine:
         for request_id, _ in failed:
             self.scheduler.cancelled(request_id)
 
-    def _run(self, step: Step) -> dict[RequestId, Drawn | ThothError]:
-        outcomes = self.sampler.draw(self.forward.logits(step), step.draws)
-        return {draw.request_id: got for draw, got in zip(step.draws, outcomes, strict=True)}
+    def _run(self, plan: StepPlan) -> tuple[StepPlan, dict[RequestId, Drawn | ThothError]]:
+        """The plan as it was run: whole, or without chunks when a port was lost. Then every row is
+        computed again in the next step, over the keys and values that this one has written."""
+        if not plan.chunks:
+            return plan, {}
+        step = lay_out(plan.chunks)
+        try:
+            logits = self.forward.logits(step)
+        except Lost as error:
+            log.warning("attention on the host is lost: %s", error)
+            self.scheduler.port_lost()
+            return replace(plan, chunks=()), {}
+        outcomes = self.sampler.draw(logits, step.draws)
+        return plan, dict(zip((draw.request_id for draw in step.draws), outcomes, strict=True))
 
 
 def _prefill_rows(plan: StepPlan) -> int:

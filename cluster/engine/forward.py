@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -9,7 +10,10 @@ import torch
 from torch import Tensor
 
 from cluster.attention.backend import AttentionBackend
+from cluster.attention.port import AttentionPort
 from cluster.attention.reference import ReferenceBackend
+from cluster.attention.spread import SpreadAttention
+from cluster.blocks.segment import Home
 from cluster.engine.kv_cache import KvCache
 from cluster.engine.step import Step
 
@@ -45,29 +49,31 @@ class Graphs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EagerForward:
-    """The step is moved to where the cache lies; what is to be planned stays on the cpu."""
+    """The step is moved to where the cache lies; what is to be planned stays on the cpu. `ports`
+    attend what lies elsewhere."""
 
     model: Model
     cache: KvCache
     backend: AttentionBackend = field(default_factory=ReferenceBackend)
+    ports: Mapping[Home, AttentionPort] = field(default_factory=dict)
 
     @torch.inference_mode()
     def logits(self, step: Step, /) -> Tensor:
-        attention = self.backend.prepare(step.attention)
         device = self.cache.k[0].device
         slots = step.slots.to(device)
+        with SpreadAttention(step.attention, self.backend, self.ports) as attention:
 
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, /) -> Tensor:
-            k_cache, v_cache = self.cache.k[layer], self.cache.v[layer]
-            self.backend.append(k_cache, v_cache, slots, k, v)
-            return attention.attend(q, k_cache, v_cache).o
+            def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, /) -> Tensor:
+                k_cache, v_cache = self.cache.k[layer], self.cache.v[layer]
+                self.backend.append(k_cache, v_cache, slots, k, v)
+                return attention.attend(layer, q, k_cache, v_cache)
 
-        return self.model.forward(
-            step.token_ids.to(device),
-            step.positions.to(device),
-            attend,
-            step.output_rows.to(device),
-        )
+            return self.model.forward(
+                step.token_ids.to(device),
+                step.positions.to(device),
+                attend,
+                step.output_rows.to(device),
+            )
 
 
 @dataclass(frozen=True, slots=True)

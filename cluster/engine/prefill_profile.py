@@ -11,12 +11,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 
 import torch
 
 from cluster.blocks.pool import BLOCK_TOKENS, blocks_for
-from cluster.blocks.segment import SegmentView
+from cluster.blocks.segment import Home, SegmentView
 from cluster.clock import Clock
 from cluster.engine.forward import Forward
 from cluster.engine.step import lay_out
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 ALPHAS = (0, 512, 2048, 8192)
 BETAS = (1, 16, 128)
 _REPEATS = 2
+_ATTENDED_BLOCKS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,20 @@ class Bench:
         seconds = [[self._seconds(alpha, beta) for beta in betas] for alpha in alphas]
         return PrefillCost(tuple(alphas), tuple(betas), seconds)
 
-    def _seconds(self, alpha: int, beta: int) -> float:
+    @torch.inference_mode()
+    def attend_block_s(self, num_host_blocks: int) -> float:
+        """How much longer a row takes for a block of the host than for one of the device."""
+        count = min(_ATTENDED_BLOCKS, num_host_blocks, self.num_blocks)
+        if not count:
+            return inf
+        alpha = min(count * BLOCK_TOKENS, self.context_tokens - 1)
+        on_device, on_host = (self._seconds(alpha, 1, home) for home in Home)
+        return max(0.0, on_host - on_device) / count
+
+    def _seconds(self, alpha: int, beta: int, home: Home = Home.DEVICE) -> float:
         """The least of a few: what disturbs only adds."""
-        step = lay_out([self._chunk(alpha, beta)])
-        least = float("inf")
+        step = lay_out([self._chunk(alpha, beta, home)])
+        least = inf
         for _ in range(_REPEATS):
             begun_s = self.clock.now_s()
             # Reading a number waits for whatever computes it.
@@ -64,20 +76,22 @@ class Bench:
             least = min(least, self.clock.now_s() - begun_s)
         return least
 
-    def _chunk(self, alpha: int, beta: int) -> Chunk:
-        """Blocks serve more than once: what lies in them does not change the time."""
-        segments = [self._segment(alpha, 1)] if alpha else []
+    def _chunk(self, alpha: int, beta: int, home: Home) -> Chunk:
+        """What was there before lies in the memory that is asked about."""
+        segments = [self._segment(alpha, 1, home)] if alpha else []
         return Chunk(
             request_id=RequestId("profile"),
             start=alpha,
             token_ids=(0,) * beta,
-            segments=(*segments, self._segment(beta, 0)),
+            segments=(*segments, self._segment(beta, 0, Home.DEVICE)),
             sampling=Sampling(),
         )
 
-    def _segment(self, num_tokens: int, first: int) -> SegmentView:
-        blocks = ((first + i) % self.num_blocks for i in range(blocks_for(num_tokens)))
-        return SegmentView(tuple(map(BlockId, blocks)), num_tokens)
+    def _segment(self, num_tokens: int, first: int, home: Home) -> SegmentView:
+        """Blocks serve more than once: what lies in them does not change the time."""
+        num_blocks = self.num_blocks if home is Home.DEVICE else blocks_for(num_tokens)
+        blocks = ((first + i) % num_blocks for i in range(blocks_for(num_tokens)))
+        return SegmentView(tuple(map(BlockId, blocks)), num_tokens, home)
 
 
 @torch.inference_mode()

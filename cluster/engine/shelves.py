@@ -25,7 +25,7 @@ from cluster.engine.tiers.layout import KvLayout
 from cluster.engine.tiers.moves import Mover
 from cluster.errors import Unavailable
 from cluster.ids import BlockId
-from cluster.knowledge.cache import CacheOptions, KnowledgeCache, no_cache
+from cluster.knowledge.cache import CacheOptions, HostUse, KnowledgeCache, no_cache
 from cluster.knowledge.commands import Clear, Found, NodeRecord, SwapIn, SwapOut
 from cluster.knowledge.keys import ROOT, NodeKey
 from cluster.knowledge.node import Admission, Blocks, Placement, Tier
@@ -52,6 +52,7 @@ class Shelving:
     policy: PolicyName = PolicyName.PGDSF
     placement: Placement = Placement.TREE
     admission: Admission = Admission.REUSED
+    host_use: HostUse = HostUse.AUTO
     host_bytes: int = 2**30
     disk_bytes: int = 8 * 2**30
     kept_tokens: int = 0
@@ -115,18 +116,20 @@ class DeviceMemory:
 
 
 def open_shelves(
-    shelving: Shelving, device: DeviceMemory, left: HostArena | None = None
+    shelving: Shelving,
+    device: DeviceMemory,
+    arena: HostArena | None = None,
+    on_host: Sequence[Found] = (),
 ) -> Shelves:
     """Builds the tiers, finds again what they hold, and measures what things cost: seconds.
 
-    `left` is the host's memory of a worker that is gone; it belongs to the shelves from now on.
+    `arena` is the host's memory, which belongs to the shelves from now on; `on_host` is what a scan
+    found in it, if another worker left it.
     """
     if not shelving.tiers:
         return Shelves(no_cache(device.pool))
     name = f"{device.layout.fingerprint.hex()}-{device.num_threads}"
     prefill = prefill_cost(device.bench, shelving.notes, name)
-    arena = left or _open_arena(shelving, device.layout)
-    on_host = left.scan() if left is not None else []
     mover = None if arena is None else Mover(device.kv, arena)
     disk = None if arena is None else _open_disk(shelving, arena)
     stride = device.layout.stride_bytes
@@ -134,14 +137,19 @@ def open_shelves(
         policy=shelving.policy,
         placement=shelving.placement,
         admission=shelving.admission,
+        host_use=shelving.host_use,
         host_blocks=0 if arena is None else arena.num_blocks,
         disk_blocks=0 if disk is None else shelving.disk_bytes // stride,
         kept_blocks=shelving.kept_tokens // BLOCK_TOKENS,
     )
-    transfer = TransferCost(
-        host_block_s=_host_block_s(mover, _free_blocks(options, on_host), device) if mover else 0.0,
-        disk_block_s=stride / DISK_BYTES_PER_S,
-    )
+    disk_block_s = stride / DISK_BYTES_PER_S
+    transfer = TransferCost(0.0, disk_block_s)
+    if mover is not None:
+        transfer = TransferCost(
+            host_block_s=_host_block_s(mover, _free_blocks(options, on_host), device),
+            disk_block_s=disk_block_s,
+            attend_block_s=device.bench.attend_block_s(options.host_blocks),
+        )
     fingerprint = device.layout.fingerprint
     cache = KnowledgeCache(options, fingerprint, device.pool, prefill, transfer)
     cache.restore(on_host, disk.scan() if disk is not None else ())
@@ -153,7 +161,8 @@ def open_shelves(
     return Shelves(cache, mover, disk, arena)
 
 
-def _open_arena(shelving: Shelving, layout: KvLayout) -> HostArena | None:
+def open_arena(shelving: Shelving, layout: KvLayout) -> HostArena | None:
+    """The host's memory; None where that tier is not wanted, or cannot be had."""
     if Tier.HOST not in shelving.tiers:
         return None
     num_blocks = shelving.host_bytes // layout.stride_bytes

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cluster.attention.plan import AttentionPlan, Run, plan_attention
+from cluster.attention.plan import Run
+from cluster.attention.split import SplitPlan, split_attention
 from cluster.blocks.pool import BLOCK_TOKENS
 from cluster.engine.sampling import Draw
 from cluster.request import Sampling
@@ -25,7 +26,7 @@ class Step:
     positions: Tensor
     slots: Tensor
     output_rows: Tensor
-    attention: AttentionPlan
+    attention: SplitPlan
     draws: tuple[Draw, ...]
 
 
@@ -50,7 +51,7 @@ def lay_out(chunks: Sequence[Chunk]) -> Step:
         positions=torch.tensor(positions),
         slots=torch.tensor(slots),
         output_rows=torch.tensor([draw.row for draw in draws], dtype=torch.int64),
-        attention=plan_attention(runs),
+        attention=split_attention(runs),
         draws=tuple(draws),
     )
 

@@ -13,7 +13,7 @@ command still reads or writes is not given out, save in the order of the moves.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -27,13 +27,22 @@ from cluster.knowledge.disk_tier import DiskTier
 from cluster.knowledge.ghosts import Ghosts
 from cluster.knowledge.host_tier import HostTier
 from cluster.knowledge.keys import NodeKey, chain
-from cluster.knowledge.node import Admission, Job, Node, Placement
+from cluster.knowledge.node import Admission, Job, Node, Placement, Tier
 from cluster.knowledge.policies import PolicyName
 from cluster.knowledge.prefill_cost import PrefillCost, TransferCost
 from cluster.knowledge.ranking import Ranking
 from cluster.knowledge.restore import Restore
 from cluster.knowledge.tree import KnowledgeTree
 from cluster.request import Request, SegmentSource
+
+
+class HostUse(StrEnum):
+    """What a request does with a document on the host: whatever is quickest, or always the same."""
+
+    AUTO = "auto"
+    LOAD = "load"
+    ATTEND = "attend"
+    RECOMPUTE = "recompute"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +63,33 @@ class CacheOptions:
     kept_blocks: int = 0
     half_life: float = 20_000.0
     num_ghosts: int = 65_536
+    host_use: HostUse = HostUse.AUTO
 
 
 class Way(StrEnum):
     """What to do about a node that a request has reached."""
 
     USE = "use"  # it lies on the device
-    LOAD = "load"  # it lies on the host, and copying beats computing
+    LOAD = "load"  # it lies on the host, and is copied to the device
+    ATTEND = "attend"  # it lies on the host, and stays there
     WAIT = "wait"  # it is being read from disk
     COMPUTE = "compute"  # computing it anew is quicker, or nothing else can be done
 
 
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """How a request comes to a node: with `alpha` tokens before it; `num_rows` of its rows will
+    attend it. `is_last`: no document that is still to be read or computed follows."""
+
+    alpha: int = 0
+    num_rows: int = 1
+    is_last: bool = True
+
+
 @dataclass(slots=True)
 class KnowledgeCache:
-    """The brain. `pool` is the device's, shared with the requests that run."""
+    """The brain. `pool` is the device's, shared with the requests that run. `can_attend`: somebody
+    is there to attend what lies on the host."""
 
     options: CacheOptions
     fingerprint: bytes
@@ -75,6 +97,7 @@ class KnowledgeCache:
     prefill: PrefillCost
     transfer: TransferCost
     counts: CacheCounts = field(init=False, default_factory=CacheCounts)
+    can_attend: bool = field(init=False, default=True)
     tree: KnowledgeTree = field(init=False)
     ranking: Ranking = field(init=False)
     host: HostTier = field(init=False)
@@ -119,20 +142,59 @@ class KnowledgeCache:
         for node in reversed(nodes):
             self.tree.unpin(node)
 
-    def way(self, node: Node, alpha: int) -> Way:
-        """How a request with `alpha` cached tokens gets at a node; a disk begins to read here."""
+    def way(self, node: Node, visit: Visit) -> Way:
+        """How a request gets at a node; a disk begins to read here."""
         if node.device:
             return Way.USE
         if node.job is Job.READING:
             return Way.WAIT
-        compute_s = self.prefill.prefill_s(alpha, node.num_tokens)
-        load_s = node.num_blocks * self.transfer.host_block_s
         if node.host:
-            return Way.LOAD if load_s < compute_s else Way.COMPUTE
-        read_s = node.num_blocks * self.transfer.disk_block_s
-        if read_s + load_s < compute_s and self.disk.read(node):
+            return self.way_on_host(node, visit)
+        compute_s = self.prefill.prefill_s(visit.alpha, node.num_tokens)
+        read_s = node.num_blocks * (self.transfer.disk_block_s + self.transfer.host_block_s)
+        if read_s < compute_s and self.disk.read(node):
             return Way.WAIT
         return Way.COMPUTE
+
+    def way_on_host(self, node: Node, visit: Visit) -> Way:
+        """The quickest of those that are possible, or the one that was chosen for all. A node that
+        does not lie on the host is to be computed.
+
+        With `Placement.TREE` nothing that is loaded or computed under a node that is attended on
+        the host can be kept, so only the end of a path is.
+        """
+        if not node.host:
+            return Way.COMPUTE
+        may_load = self.may_extend(node.parent)
+        match self.options.host_use:
+            case HostUse.AUTO:
+                seconds = dict(self._seconds_on_host(node, visit, may_load))
+                return min(seconds, key=lambda way: seconds[way])
+            case HostUse.ATTEND if self.can_attend:
+                return Way.ATTEND
+            case HostUse.ATTEND | HostUse.LOAD:
+                return Way.LOAD if may_load else Way.COMPUTE
+            case HostUse.RECOMPUTE:
+                return Way.COMPUTE
+
+    def _seconds_on_host(
+        self, node: Node, visit: Visit, may_load: bool
+    ) -> Iterator[tuple[Way, float]]:
+        yield Way.COMPUTE, self.prefill.prefill_s(visit.alpha, node.num_tokens)
+        if may_load:
+            yield Way.LOAD, node.num_blocks * self.transfer.host_block_s
+        is_kept = visit.is_last or self.options.placement is Placement.SEGMENT
+        if self.can_attend and is_kept:
+            rows = node.num_blocks * visit.num_rows
+            yield Way.ATTEND, rows * self.transfer.attend_block_s
+
+    def may_extend(self, parent: Node | None) -> bool:
+        """Whether what is computed under the node (None: the root) may be kept on the device."""
+        return self.tree.may_lie(parent or self.tree.root, Tier.DEVICE)
+
+    def attend(self, node: Node) -> None:
+        """A pinned node on the host is attended where it lies, until it is unpinned."""
+        self.host.attend(node)
 
     def load(self, node: Node) -> None:
         """Brings a pinned node from the host to blocks of the device, which are free."""

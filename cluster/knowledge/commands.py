@@ -44,13 +44,21 @@ class SwapIn:
 
 
 @dataclass(frozen=True, slots=True)
+class Verify:
+    """Verify a node's blocks on the host, which are about to be attended where they lie."""
+
+    key: NodeKey
+    host: Blocks
+
+
+@dataclass(frozen=True, slots=True)
 class Clear:
     """These blocks of the host hold nothing any more: a scan must not find them."""
 
     host: Blocks
 
 
-Move = SwapOut | SwapIn | Clear
+Move = SwapOut | SwapIn | Verify | Clear
 
 
 @dataclass(frozen=True, slots=True)

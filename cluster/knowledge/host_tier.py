@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cluster.blocks.pool import BlockPool
-from cluster.knowledge.commands import Clear, Move, NodeRecord, SwapIn, SwapOut
+from cluster.knowledge.commands import Clear, Move, NodeRecord, SwapIn, SwapOut, Verify
 from cluster.knowledge.counts import CacheCounts, Eviction
 from cluster.knowledge.keys import ROOT
 from cluster.knowledge.node import Blocks, Node, Tier
@@ -59,6 +59,11 @@ class HostTier:
         """The node's copy is verified and brought to these blocks of the device."""
         self.moves.append(SwapIn(node.key, node.host, device))
         self.counts.moved_blocks[Tier.HOST, Tier.DEVICE] += len(device)
+
+    def attend(self, node: Node) -> None:
+        """The node's copy is verified, and read where it lies from now on."""
+        self.moves.append(Verify(node.key, node.host))
+        self.counts.attended_blocks += len(node.host)
 
     def evict(self, node: Node) -> None:
         """Makes room: the node's copy here goes; if it was the last one, the node is forgotten."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from cluster.errors import InvalidArgument
 
@@ -101,7 +102,10 @@ def _neighbours(axis: Sequence[int], value: int) -> tuple[tuple[int, float], ...
 
 @dataclass(frozen=True, slots=True)
 class TransferCost:
-    """Seconds to bring one block up: from the host to the device, from disk to the host."""
+    """Seconds to bring one block up, from the host to the device and from disk to the host; and how
+    much longer a row takes to attend a block on the host than on the device, over all layers
+    (infinite where nobody attends there)."""
 
     host_block_s: float
     disk_block_s: float
+    attend_block_s: float = inf

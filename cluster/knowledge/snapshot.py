@@ -66,6 +66,7 @@ class CacheSums:
     held: Mapping[Tier, Held] = field(default_factory=dict)
     evictions: Counter[tuple[Tier, Eviction]] = field(default_factory=Counter)
     moved_blocks: Counter[tuple[Tier, Tier]] = field(default_factory=Counter)
+    attended_blocks: int = 0
     faults: Counter[Tier] = field(default_factory=Counter)
     failed_writes: int = 0
 
@@ -77,6 +78,7 @@ def sums(cache: KnowledgeCache) -> CacheSums:
         dict(_held(cache)),
         counts.evictions.copy(),
         counts.moved_blocks.copy(),
+        counts.attended_blocks,
         counts.faults.copy(),
         counts.failed_writes,
     )

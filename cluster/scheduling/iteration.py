@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from cluster.blocks.pool import BlockPool
+from cluster.blocks.segment import Home
 from cluster.errors import InvalidArgument, InvariantBroken, Overloaded
 from cluster.ids import RequestId
 from cluster.knowledge.cache import KnowledgeCache
@@ -26,7 +27,7 @@ from cluster.knowledge.keys import NodeKey
 from cluster.request import FinishReason, Request, WorkerLoad
 from cluster.scheduling.limits import IterationLimits, check_fits
 from cluster.scheduling.plan import Chunk, Finished, FirstToken, StepOutcome, StepPlan
-from cluster.scheduling.reuse import Walk, blocks_beyond, keep_computed, walk
+from cluster.scheduling.reuse import Walk, blocks_beyond, keep_computed, to_keep, walk
 from cluster.scheduling.sequence import Sequence
 
 
@@ -40,6 +41,8 @@ class IterationScheduler:
     _running: list[Sequence] = field(init=False, default_factory=list)
     _cancelled: set[RequestId] = field(init=False, default_factory=set)
     _planned: dict[RequestId, int] = field(init=False, default_factory=dict)
+    # Preempted since the last plan.
+    _set_back: list[RequestId] = field(init=False, default_factory=list)
 
     @property
     def pool(self) -> BlockPool:
@@ -71,7 +74,7 @@ class IterationScheduler:
     def plan(self, now_s: float) -> StepPlan:
         """Decides one step. The caller runs it and answers with `record`."""
         finished = self._end_unwanted(now_s)
-        preempted: list[RequestId] = []
+        preempted, self._set_back = self._set_back, []
         self._planned = {}
         chunks: list[Chunk] = []
         claimed: set[NodeKey] = set()
@@ -80,7 +83,7 @@ class IterationScheduler:
             ended = self._walk(sequence, claimed, preempted)
             if ended is Walk.PREEMPTED:
                 break
-            claimed.update(sequence.keys[len(sequence.nodes) :])
+            claimed.update(to_keep(self.cache, sequence))
             if ended is Walk.WAIT:
                 continue
             end = min(sequence.num_computed + budget, len(sequence.tokens))
@@ -109,17 +112,33 @@ class IterationScheduler:
 
     def damaged(self, keys: Collection[NodeKey]) -> None:
         """Moves of the plan found these copies damaged: the plan is void, and is to be made anew.
-        Whoever had adopted one computes it instead."""
+        Whoever had adopted one computes it instead; who has attended it in earlier steps begins
+        again."""
         self._planned = {}
-        for sequence in self._running:
+        for sequence in reversed(list(self._running)):
             lost = [i for i, node in enumerate(sequence.nodes) if node.key in keys]
-            if lost:
+            if lost and lost[0] < sequence.num_settled:
+                self._preempt(sequence, self._set_back)
+            elif lost:
                 blocks, nodes = sequence.cut(lost[0])
                 self.pool.release(blocks)
                 self.cache.unpin(nodes)
         for key in keys:
             if self.cache.find(key) is not None:
                 self.cache.damaged(key)
+
+    def port_lost(self) -> None:
+        """Nobody attends on the host any more, for now. The plan is void, and who attended there
+        begins again: what lies there can still be loaded."""
+        self._planned = {}
+        self.cache.can_attend = False
+        for sequence in reversed(list(self._running)):
+            if sequence.attends_elsewhere:
+                self._preempt(sequence, self._set_back)
+
+    def port_found(self) -> None:
+        """Somebody attends on the host again."""
+        self.cache.can_attend = True
 
     def disk_done(self, event: DiskDone, now_s: float) -> None:
         """A disk has ended a command."""
@@ -143,6 +162,7 @@ class IterationScheduler:
             if end is not None:
                 sequence.computed(end)
                 keep_computed(self.cache, sequence)
+                sequence.num_settled = len(sequence.nodes)
             token = sampled.get(sequence.request.id)
             if token is None:
                 continue
@@ -200,13 +220,18 @@ class IterationScheduler:
         Whoever is planned already is older, so no planned chunk loses its blocks.
         """
         while not self.cache.make_room(count):
-            victim = self._running.pop()
-            self._let_go(victim)
-            self._waiting.appendleft(victim)
-            preempted.append(victim.request.id)
+            victim = self._running[-1]
+            self._preempt(victim, preempted)
             if victim is sequence:
                 return False
         return True
+
+    def _preempt(self, victim: Sequence, preempted: list[RequestId]) -> None:
+        """Of several the youngest goes first, so that those who wait stay in order."""
+        self._running.remove(victim)
+        self._let_go(victim)
+        self._waiting.appendleft(victim)
+        preempted.append(victim.request.id)
 
     def _let_go(self, sequence: Sequence) -> None:
         blocks, nodes = sequence.let_go()
@@ -278,8 +303,9 @@ def _check_running(sequence: Sequence) -> None:
     if sequence.missing(sequence.num_computed):
         raise InvariantBroken(f"{request.id} computed tokens it has no blocks for")
     for node, table in zip(sequence.nodes, sequence.tables, strict=False):
-        if not node.device or (table.is_shared and tuple(table.blocks) != node.device):
-            raise InvariantBroken(f"{request.id} uses a node that is not on the device")
+        lies = node.device if table.home is Home.DEVICE else node.host
+        if not lies or (table.is_shared and tuple(table.blocks) != lies):
+            raise InvariantBroken(f"{request.id} uses a node where it does not lie")
     counted = sequence.cached_tokens.total + sequence.num_fresh
     if counted != min(sequence.num_reached, request.num_prompt_tokens):
         raise InvariantBroken(f"{request.id}: {counted} tokens cached and computed")

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from enum import StrEnum
 
-from cluster.knowledge.cache import KnowledgeCache, Way
+from cluster.blocks.segment import Home
+from cluster.knowledge.cache import KnowledgeCache, Visit, Way
+from cluster.knowledge.keys import NodeKey
 from cluster.knowledge.node import Node, Tier
 from cluster.scheduling.sequence import Sequence
 
@@ -32,7 +34,7 @@ def walk(
     makes room for so many blocks, or says that the sequence itself had to go."""
     while (key := sequence.next_key) is not None:
         node = cache.find(key)
-        way = Way.COMPUTE if node is None else cache.way(node, sequence.num_computed)
+        way = Way.COMPUTE if node is None else cache.way(node, _visit(cache, sequence))
         if way is Way.COMPUTE or node is None:
             return Walk.WAIT if key in claimed else Walk.COMPUTE
         if way is Way.WAIT:
@@ -45,10 +47,20 @@ def walk(
                 cache.unpin([node])
                 return Walk.PREEMPTED
             cache.load(node)
+        elif way is Way.ATTEND:
+            cache.attend(node)
         node.is_from_disk = False
-        if sequence.adopt(node, tier):
+        if sequence.adopt(node, tier, Home.HOST if way is Way.ATTEND else Home.DEVICE):
             cache.accessed(node)
     return Walk.COMPUTE
+
+
+def _visit(cache: KnowledgeCache, sequence: Sequence, index: int | None = None) -> Visit:
+    """Of the next segment, or of an earlier one of a sequence that has none yet."""
+    index = len(sequence.nodes) if index is None else index
+    after = (cache.find(key) for key in sequence.keys[index + 1 :])
+    is_last = all(node is not None and (node.device or node.host) for node in after)
+    return Visit(sequence.starts[index], sequence.num_rows_after(index), is_last)
 
 
 def _found_in(node: Node) -> Tier:
@@ -57,9 +69,15 @@ def _found_in(node: Node) -> Tier:
     return Tier.DISK if node.is_from_disk else node.nearest or Tier.DISK
 
 
+def to_keep(cache: KnowledgeCache, sequence: Sequence) -> tuple[NodeKey, ...]:
+    """The keys of the documents that the sequence will compute and keep: the rest of its own."""
+    parent = sequence.nodes[-1] if sequence.nodes else None
+    return sequence.keys[len(sequence.nodes) :] if cache.may_extend(parent) else ()
+
+
 def keep_computed(cache: KnowledgeCache, sequence: Sequence) -> None:
     """Documents that are computed whole enter the tree, and stay pinned."""
-    while (index := sequence.next_to_keep) is not None:
+    while (index := sequence.next_to_keep) is not None and to_keep(cache, sequence):
         parent = sequence.nodes[-1] if sequence.nodes else None
         request, table = sequence.request, sequence.tables[index]
         num_tokens = len(request.segments[index])
@@ -74,12 +92,16 @@ def keep_computed(cache: KnowledgeCache, sequence: Sequence) -> None:
 
 def blocks_beyond(cache: KnowledgeCache, sequence: Sequence) -> tuple[int, int]:
     """Blocks that a sequence without any still needs for all its tokens, and those available to
-    it: what it would find on the device is neither needed nor free for it."""
+    it: what it would find on the device is neither needed nor free for it, and what it would attend
+    on the host is not needed."""
     needed, available = sequence.missing(len(sequence.tokens)), cache.num_available
-    for key in sequence.keys:
+    for index, key in enumerate(sequence.keys):
         node = cache.find(key)
-        if node is None or not node.device:
+        if node is None:
+            break
+        if node.device:
+            available -= 0 if node.pins else node.num_blocks
+        elif cache.way_on_host(node, _visit(cache, sequence, index)) is not Way.ATTEND:
             break
         needed -= node.num_blocks
-        available -= 0 if node.pins else node.num_blocks
     return needed, available

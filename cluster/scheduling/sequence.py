@@ -16,7 +16,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from cluster.blocks.segment import SegmentTable, SegmentView
+from cluster.blocks.segment import Home, SegmentTable, SegmentView
 from cluster.ids import BlockId
 from cluster.knowledge.keys import NodeKey
 from cluster.knowledge.node import Node, Tier
@@ -48,6 +48,8 @@ class Sequence:
     cached: Counter[Tier] = field(init=False, default_factory=Counter)
     num_accessed: int = 0
     cost_s: float = 0.0
+    # Nodes that a step has run with.
+    num_settled: int = 0
     first_step_s: float | None = None
     has_sampled: bool = False
 
@@ -84,10 +86,21 @@ class Sequence:
             return None
         return index
 
-    def adopt(self, node: Node, tier: Tier) -> bool:
-        """Takes the next segment as it lies on the device. True: for the first time."""
+    @property
+    def attends_elsewhere(self) -> bool:
+        """Whether some of it lies in a memory that is not the device's."""
+        return any(table.home is not Home.DEVICE for table in self.tables)
+
+    def num_rows_after(self, index: int) -> int:
+        """Rows that attend a leading segment, if the answer becomes as long as it may."""
+        most = self.request.num_prompt_tokens + self.request.sampling.max_tokens
+        return most - self.starts[index + 1]
+
+    def adopt(self, node: Node, tier: Tier, home: Home) -> bool:
+        """Takes the next segment as it lies in a memory. True: for the first time."""
         table = self.tables[len(self.nodes)]
-        table.blocks, table.is_shared = list(node.device), True
+        table.blocks = list(node.host if home is Home.HOST else node.device)
+        table.is_shared, table.home = True, home
         self.num_computed += node.num_tokens
         num_saved = max(0, self.num_computed - max(self.starts[len(self.nodes)], self.num_reached))
         self.cached[tier] += num_saved
@@ -149,7 +162,7 @@ class Sequence:
         blocks, nodes = self.blocks(), self.nodes
         self.tables = [SegmentTable() for _ in self.tables]
         self.nodes, self.found = [], []
-        self.num_computed = 0
+        self.num_computed = self.num_settled = 0
         return blocks, nodes
 
     def cut(self, num_nodes: int) -> tuple[list[BlockId], list[Node]]:

@@ -192,6 +192,10 @@ CACHE_MOVED_BYTES = Counter(
     "Keys and values copied between tiers.",
     (Label("direction", ("device_to_host", "host_to_device", "host_to_disk", "disk_to_host")),),
 )
+CACHE_ATTENDED_BYTES = Counter(
+    "thoth_cache_attended_bytes_total",
+    "Keys and values on the host that requests took up to attend them where they lie.",
+)
 CACHE_FAULTS = Counter(
     "thoth_cache_faults_total",
     "Copies that were damaged or could not be read, by tier: each was a miss.",
@@ -243,6 +247,7 @@ CATALOGUE: tuple[Counter | Gauge | Histogram, ...] = (
     CACHE_NODES,
     CACHE_EVICTIONS,
     CACHE_MOVED_BYTES,
+    CACHE_ATTENDED_BYTES,
     CACHE_FAULTS,
     CACHE_FAILED_WRITES,
     RETRIEVAL_SECONDS,

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "arrays.h"
+#include "attention_fold.h"
 #include "bindings.h"
 #include "probe_kernel.h"
 
@@ -112,6 +113,21 @@ void append_rows(const Array& k_cache, const Array& v_cache, const Array& slots,
   append(cache, {places, static_cast<std::size_t>(num_rows)}, keys, values, threads);
 }
 
+void fold_rows(const Array& rows, const Array& offsets, const Array& parts, const Array& part_o,
+               const Array& part_lse, const Array& o, const Array& lse, Threads& threads) {
+  const long num_parts = size_of(part_o, 0), num_rows = size_of(o, 0);
+  const long heads = size_of(o, 1), head_dim = size_of(o, 2);
+  const FoldArrays fold{numbers(rows, "rows"), numbers(offsets, "offsets"),
+                        numbers(parts, "parts")};
+  const States<const float> from{elements<float>(part_o, "part_o", {-1, heads, head_dim}),
+                                 elements<float>(part_lse, "part_lse", {num_parts, heads}),
+                                 num_parts};
+  const States<float> into{elements<float>(o, "o", {-1, -1, -1}),
+                           elements<float>(lse, "lse", {num_rows, heads}), num_rows};
+  const nb::gil_scoped_release unlocked;
+  fold_parts(fold, from, into, static_cast<int>(heads), static_cast<int>(head_dim), threads);
+}
+
 double seconds_of(Threads& threads, auto&& body) {
   const auto begin = std::chrono::steady_clock::now();
   threads.run(threads.count(), [&](int task, int) { body(task); });
@@ -154,6 +170,9 @@ void bind_attention(nb::module_& module) {
            "Writes the rows' states to o [rows, heads, head_dim] and lse [rows, heads].");
   module.def("append", &append_rows, "k_cache"_a, "v_cache"_a, "slots"_a, "k"_a, "v"_a, "threads"_a,
              "Writes k and v [rows, kv_heads, head_dim] into slots [rows] of the blocks.");
+  module.def("fold_parts", &fold_rows, "rows"_a, "offsets"_a, "parts"_a, "part_o"_a, "part_lse"_a,
+             "o"_a, "lse"_a, "threads"_a,
+             "Folds the states of parts to those of rows, which it writes to o and lse.");
   module.def("probe_read", &probe_read, "data"_a, "threads"_a,
              "Bytes a second of one pass over a float32 array.");
   module.def("probe_multiply_add", &probe_multiply_add, "rounds"_a, "threads"_a,

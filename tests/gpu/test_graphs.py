@@ -214,8 +214,8 @@ def test_a_plan_that_does_not_fit_is_computed_eagerly(
 def test_a_long_run_is_not_taken_in(device: torch.device) -> None:
     shape = HeadShape(2, 1, 32)
     plans = FixedPlan(backend(shape, device), room_for(shape, Extent(64, 600, 64)))
-    assert plans.offer(prompts(17).attention) is None
-    assert plans.offer(prompts(16).attention) == Kind(has_single=False, has_shared=True)
+    assert plans.offer(prompts(17).attention.whole) is None
+    assert plans.offer(prompts(16).attention.whole) == Kind(has_single=False, has_shared=True)
     assert plans.offer(plan_attention([])) == Kind(has_single=False, has_shared=False)
 
 

@@ -20,6 +20,7 @@ from cluster.knowledge.commands import (
     Read,
     SwapIn,
     SwapOut,
+    Verify,
     Write,
 )
 from cluster.knowledge.keys import ROOT, NodeKey
@@ -62,6 +63,10 @@ class Memories:
                     assert self.broken & set(host) or key in damaged
                     damaged.add(key)
                 self.device.update(zip(device, content, strict=True))
+            case Verify(key, host):
+                if [self.host.get(block, RUBBISH) for block in host] != content_of(key, len(host)):
+                    assert self.broken & set(host) or key in damaged
+                    damaged.add(key)
             case Clear(host):
                 self._write_host(host)
 

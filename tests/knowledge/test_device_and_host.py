@@ -7,7 +7,7 @@ import pytest
 from cluster.blocks.pool import BlockPool
 from cluster.errors import InvariantBroken
 from cluster.ids import BlockId, RequestId
-from cluster.knowledge.cache import KnowledgeCache, Way, no_cache
+from cluster.knowledge.cache import KnowledgeCache, Visit, Way, no_cache
 from cluster.knowledge.commands import (
     Clear,
     SwapIn,
@@ -31,7 +31,7 @@ def test_a_node_is_copied_to_the_host_when_it_first_leaves_and_never_again() -> 
     assert isinstance(out, SwapOut)
     assert (out.record.key, out.device, out.host) == (node.key, device, node.host)
     cache.pin(node)
-    assert cache.way(node, 0) is Way.LOAD
+    assert cache.way(node, Visit()) is Way.LOAD
     cache.load(node)
     assert cache.take_moves() == (SwapIn(node.key, node.host, node.device),)
     cache.unpin([node])
@@ -170,7 +170,7 @@ def test_loading_is_weighed_against_computing() -> None:
     cache = cache_of(2, host_blocks=2)
     node = compute(cache, "d1")
     empty_device(cache)
-    assert cache.way(node, 0) is Way.LOAD
+    assert cache.way(node, Visit()) is Way.LOAD
     # At 16 tokens computing takes 1 + 15 / 63 seconds.
     for host_block_s, way in ((1.2, Way.LOAD), (1.3, Way.COMPUTE)):
         slow = KnowledgeCache(
@@ -178,7 +178,7 @@ def test_loading_is_weighed_against_computing() -> None:
         )
         node = compute(slow, "d1")
         empty_device(slow)
-        assert slow.way(node, 0) is way
+        assert slow.way(node, Visit()) is way
 
 
 def test_with_placement_by_segment_a_parent_leaves_before_its_child() -> None:
@@ -251,7 +251,7 @@ def test_a_damaged_copy_of_what_is_on_disk_is_read_again() -> None:
     cache.damaged(node.key)
     cache.check()
     assert node.nearest is Tier.DISK
-    assert cache.way(node, 0) is Way.WAIT
+    assert cache.way(node, Visit()) is Way.WAIT
 
 
 def test_a_cache_that_is_off_names_nothing() -> None:

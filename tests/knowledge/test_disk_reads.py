@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.knowledge.cache import Way
+from cluster.knowledge.cache import Visit, Way
 from cluster.knowledge.commands import (
     Delete,
     DiskDone,
@@ -27,9 +27,9 @@ def test_a_node_comes_back_from_disk_by_way_of_the_host() -> None:
     empty_device(cache)
     assert node.nearest is Tier.DISK
     finish(cache)
-    assert cache.way(node, 0) is Way.WAIT
+    assert cache.way(node, Visit()) is Way.WAIT
     assert node.job is Job.READING
-    assert cache.way(node, 0) is Way.WAIT
+    assert cache.way(node, Visit()) is Way.WAIT
     cache.take_moves()
     (read,) = cache.take_disk_commands(0.0)
     assert isinstance(read, Read)
@@ -37,14 +37,14 @@ def test_a_node_comes_back_from_disk_by_way_of_the_host() -> None:
     cache.check()
     assert node.host == read.host
     assert node.is_from_disk
-    assert cache.way(node, 0) is Way.LOAD
+    assert cache.way(node, Visit()) is Way.LOAD
     assert cache.counts.moved_blocks[Tier.DISK, Tier.HOST] == 1
 
 
 def test_a_read_that_failed_loses_all_that_lies_under_it_on_disk() -> None:
     cache = cache_of(4, host_blocks=3, disk_blocks=6, admission=Admission.ALL)
     nodes = sunk(cache)
-    assert cache.way(nodes[1], 16) is Way.WAIT
+    assert cache.way(nodes[1], Visit(16)) is Way.WAIT
     cache.take_moves()
     cache.take_disk_commands(0.0)
     cache.disk_done(DiskDone(nodes[1].key, False), 0.0)
@@ -58,7 +58,7 @@ def test_a_read_that_failed_loses_all_that_lies_under_it_on_disk() -> None:
 def test_a_node_computed_while_it_was_read_was_not_found_on_disk() -> None:
     cache = cache_of(4, host_blocks=3, disk_blocks=6, admission=Admission.ALL)
     node = sunk(cache)[0]
-    assert cache.way(node, 0) is Way.WAIT
+    assert cache.way(node, Visit()) is Way.WAIT
     compute(cache, "d1")
     cache.disk_done(DiskDone(node.key, True), 0.0)
     cache.check()
@@ -69,7 +69,7 @@ def test_a_node_computed_while_it_was_read_was_not_found_on_disk() -> None:
 def test_a_node_that_left_the_host_again_was_not_found_on_disk() -> None:
     cache = cache_of(4, host_blocks=3, disk_blocks=6, admission=Admission.ALL)
     node = sunk(cache)[0]
-    assert cache.way(node, 0) is Way.WAIT
+    assert cache.way(node, Visit()) is Way.WAIT
     cache.disk_done(DiskDone(node.key, True), 0.0)
     assert node.is_from_disk
     compute(cache, "d9", num_blocks=3)
@@ -81,7 +81,7 @@ def test_a_node_that_left_the_host_again_was_not_found_on_disk() -> None:
 def test_a_node_computed_after_it_was_read_was_not_found_on_disk() -> None:
     cache = cache_of(4, host_blocks=3, disk_blocks=6, admission=Admission.ALL)
     node = sunk(cache)[0]
-    assert cache.way(node, 0) is Way.WAIT
+    assert cache.way(node, Visit()) is Way.WAIT
     cache.disk_done(DiskDone(node.key, True), 0.0)
     compute(cache, "d1")
     assert not node.is_from_disk
@@ -90,7 +90,7 @@ def test_a_node_computed_after_it_was_read_was_not_found_on_disk() -> None:
 def test_a_node_that_was_read_too_late_keeps_the_copy_that_it_has() -> None:
     cache = cache_of(4, host_blocks=3, disk_blocks=6, admission=Admission.ALL)
     node = sunk(cache)[0]
-    assert cache.way(node, 0) is Way.WAIT
+    assert cache.way(node, Visit()) is Way.WAIT
     compute(cache, "d1")
     empty_device(cache)
     host = node.host
@@ -103,9 +103,9 @@ def test_a_node_that_was_read_too_late_keeps_the_copy_that_it_has() -> None:
 def test_a_node_that_was_read_after_its_parent_sank_stays_below_it() -> None:
     cache = cache_of(4, host_blocks=3, disk_blocks=6, admission=Admission.ALL)
     parent, child, _ = sunk(cache)
-    assert cache.way(parent, 0) is Way.WAIT
+    assert cache.way(parent, Visit()) is Way.WAIT
     cache.disk_done(DiskDone(parent.key, True), 0.0)
-    assert cache.way(child, 16) is Way.WAIT
+    assert cache.way(child, Visit(16)) is Way.WAIT
     compute(cache, "d8")
     compute(cache, "d9")
     empty_device(cache)

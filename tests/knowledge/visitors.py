@@ -35,11 +35,13 @@ def path(salt: bytes, *names: str) -> Path:
 
 @dataclass(slots=True, eq=False)
 class Visitor:
-    """A request: nodes that it uses, blocks for the segment that it computes, a question's."""
+    """A request: nodes that it uses, those of them that it attends on the host, blocks for the
+    segment that it computes, a question's."""
 
     name: bytes
     path: Path
     nodes: list[Node] = field(default_factory=list)
+    attended: dict[NodeKey, Blocks] = field(default_factory=dict)
     reserved: Blocks = ()
     question: Blocks = ()
 

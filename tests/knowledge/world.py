@@ -7,13 +7,13 @@ scratch.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from cluster.blocks.pool import BlockPool, blocks_for
 from cluster.ids import BlockId
-from cluster.knowledge.cache import CacheOptions, KnowledgeCache, Way
+from cluster.knowledge.cache import CacheOptions, KnowledgeCache, Visit, Way
 from cluster.knowledge.commands import (
     DiskCommand,
     Found,
@@ -29,6 +29,8 @@ from tests.knowledge.visitors import FINGERPRINT, Path, Visitor
 # Loading always beats computing, so that every way is gone.
 PREFILL = PrefillCost((0, 64), (1, 64), [[1.0, 2.0], [1.5, 4.0]])
 TRANSFER = TransferCost(host_block_s=0.01, disk_block_s=0.02)
+# A single row attends on the host rather than to load, wherever it may.
+ATTENDING = replace(TRANSFER, attend_block_s=0.005)
 
 
 @dataclass(slots=True)
@@ -49,6 +51,7 @@ class World:
         self.now_s = 0.0
         self.num_visitors = 0
         self.num_restarts = 0
+        self.num_attended = 0
         self._begin(Memories())
 
     def _begin(self, memories: Memories) -> None:
@@ -60,7 +63,7 @@ class World:
         self.ages: dict[NodeKey, tuple[float, int]] = {}
         self.num_ages = 0
         pool = BlockPool(self.device_blocks)
-        self.cache = KnowledgeCache(self.options, FINGERPRINT, pool, PREFILL, TRANSFER)
+        self.cache = KnowledgeCache(self.options, FINGERPRINT, pool, PREFILL, ATTENDING)
         c = self.cache
         self.watched = WatchedDevice(
             c.tree, c.ranking, c.counts, c.pool, c.host, c.disk, self.options.admission
@@ -82,10 +85,13 @@ class World:
         while (key := visitor.next_key) is not None:
             node = self.cache.find(key)
             alpha = sum(node.num_tokens for node in visitor.nodes)
-            way = Way.COMPUTE if node is None else self.cache.way(node, alpha)
+            visit = Visit(alpha, is_last=self._is_last(visitor))
+            way = Way.COMPUTE if node is None else self.cache.way(node, visit)
             if way is Way.WAIT:
                 return way
             if way is Way.COMPUTE or node is None:
+                if not self.cache.may_extend(visitor.nodes[-1] if visitor.nodes else None):
+                    break
                 count = blocks_for(visitor.path.lengths[len(visitor.nodes)])
                 if not self.make_room(count):
                     return None
@@ -97,9 +103,17 @@ class World:
             visitor.question = self.cache.pool.allocate(1)
         return Way.USE
 
+    def _is_last(self, visitor: Visitor) -> bool:
+        after = [self.cache.find(key) for key in visitor.path.keys[len(visitor.nodes) + 1 :]]
+        return all(node is not None and (node.device or node.host) for node in after)
+
     def _adopt(self, visitor: Visitor, node: Node, way: Way) -> bool:
         self.cache.pin(node)
         self._age()
+        if way is Way.ATTEND:
+            self.cache.attend(node)
+            visitor.attended[node.key] = node.host
+            self.num_attended += 1
         if way is Way.LOAD:
             if not self.make_room(node.num_blocks):
                 self._unpin([node])
@@ -197,6 +211,8 @@ class World:
                 self.cache.pool.release(visitor.reserved + visitor.question)
                 visitor.reserved = visitor.question = ()
                 self._unpin(visitor.nodes[lost[0] :])
+                for node in visitor.nodes[lost[0] :]:
+                    visitor.attended.pop(node.key, None)
                 del visitor.nodes[lost[0] :]
         for key in sorted(damaged):
             if self.cache.find(key) is not None:
@@ -285,6 +301,8 @@ class World:
         for visitor in self.visitors:
             for block in visitor.question:
                 assert self.memories.device[block] == (visitor.name, 0)
+            for key, host in visitor.attended.items():
+                assert self.cache.tree.nodes[key].host == host
         if not self.cache.host.moves:
             for blocks in self.memories.host_records:
                 assert set(blocks) <= kept | in_use, "a scan would find what the tree gave up"

@@ -8,6 +8,7 @@ from random import Random
 
 from cluster.errors import Overloaded
 from cluster.ids import RequestId
+from cluster.knowledge.cache import HostUse
 from cluster.knowledge.counts import CacheCounts
 from cluster.knowledge.node import Admission, Placement
 from cluster.knowledge.policies import PolicyName
@@ -27,6 +28,7 @@ def random_tiers(random: Random) -> Tiers:
         policy=random.choice(list(PolicyName)),
         placement=random.choice(list(Placement)),
         admission=random.choice(list(Admission)),
+        host_use=random.choice(list(HostUse)),
         kept_tokens=random.choice([0, 32]),
     )
 
@@ -101,10 +103,12 @@ class Case:
         self.rig.close()
 
     def damage_the_host(self) -> None:
-        """One bit of every node that lies there alone."""
+        """One bit of every node that lies there alone. Who attends a copy now has verified it; a
+        bit that flips afterwards is like one of the device."""
         arena = self.rig.shelves.arena
         for node in self.rig.shelves.cache.tree.nodes.values():
-            if arena is not None and node.host and not node.device and node.job is None:
+            is_alone = node.host and not node.device and not node.pins and node.job is None
+            if arena is not None and is_alone:
                 payload = arena.payload(self.random.choice(node.host))
                 payload[self.random.randrange(len(payload))] ^= 1 << self.random.randrange(8)
 

@@ -9,17 +9,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cluster.attention.port import AttentionPort, LocalPort
 from cluster.blocks.pool import BlockPool
+from cluster.blocks.segment import Home
 from cluster.clock import Clock, ManualClock
 from cluster.engine.engine import Engine, HostHands
 from cluster.engine.forward import EagerForward, Forward, Model
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.engine.prefill_profile import Bench
-from cluster.engine.shelves import DeviceMemory, Shelves, Shelving, open_shelves
+from cluster.engine.shelves import DeviceMemory, Shelves, Shelving, open_arena, open_shelves
 from cluster.engine.step import Step
 from cluster.engine.tiers.host_arena import HostArena
 from cluster.engine.tiers.layout import KvLayout, kv_fingerprint
 from cluster.ids import BlockId
+from cluster.knowledge.cache import HostUse
 from cluster.knowledge.commands import Move, SwapIn
 from cluster.knowledge.keys import NodeKey
 from cluster.knowledge.node import Admission, Placement, Tier
@@ -83,10 +86,14 @@ class PoisonedHost:
 
 @dataclass(frozen=True)
 class KnownCosts(Bench):
-    """Not measured, so that a test has one story: a token costs a second."""
+    """Not measured, so that a test has one story: a token costs a second. Attending on the host
+    beats loading for a few rows, and not for many."""
 
     def measure(self) -> PrefillCost:
         return PrefillCost((0, 4096), (1, 512), [[1.0, 512.0], [3.0, 1536.0]])
+
+    def attend_block_s(self, num_host_blocks: int) -> float:
+        return 0.1
 
 
 @dataclass
@@ -96,6 +103,7 @@ class Rig:
     engine: Engine
     shelves: Shelves
     kv: KvCache
+    ports: dict[Home, AttentionPort]
 
     def close(self) -> None:
         self.shelves.close(self.engine.clock)
@@ -110,6 +118,7 @@ class Tiers:
     policy: PolicyName = PolicyName.PGDSF
     placement: Placement = Placement.TREE
     admission: Admission = Admission.ALL
+    host_use: HostUse = HostUse.LOAD
     kept_tokens: int = 0
 
     def shelving(self, stride_bytes: int, folder: Path) -> Shelving:
@@ -121,6 +130,7 @@ class Tiers:
             policy=self.policy,
             placement=self.placement,
             admission=self.admission,
+            host_use=self.host_use,
             host_bytes=self.host_blocks * stride_bytes,
             disk_bytes=self.disk_blocks * stride_bytes,
             kept_tokens=self.kept_tokens,
@@ -152,15 +162,21 @@ class Build:
         kv = KvCache(shape, self.num_blocks)
         poison = Poison(kv)
         clock = clock or ManualClock()
-        forward = PoisonedForward(
-            EagerForward(model or self.hands.model(config), kv, self.hands.attention()), poison
-        )
         layout = KvLayout(shape, kv_fingerprint("a model", str(self.hands), shape))
+        shelving = self.tiers.shelving(layout.stride_bytes, self.folder)
+        arena = left(layout) if left is not None else open_arena(shelving, layout)
+        attention = self.hands.attention()
+        ports: dict[Home, AttentionPort] = {}
+        if arena is not None:
+            ports[Home.HOST] = LocalPort(attention, arena.k, arena.v)
+        eager = EagerForward(model or self.hands.model(config), kv, attention, ports)
+        forward = PoisonedForward(eager, poison)
         bench = KnownCosts(forward, self.num_blocks, config.max_position, 512, clock)
         shelves = open_shelves(
-            self.tiers.shelving(layout.stride_bytes, self.folder),
+            shelving,
             DeviceMemory(PoisonedPool(self.num_blocks, poison), kv, layout, bench, 1),
-            left and left(layout),
+            arena,
+            arena.scan() if left is not None and arena is not None else (),
         )
         engine = Engine(
             forward=forward,
@@ -170,4 +186,4 @@ class Build:
             host=shelves.host and PoisonedHost(shelves.host, poison),
             disk=shelves.disk,
         )
-        return Rig(engine, shelves, kv)
+        return Rig(engine, shelves, kv, ports)

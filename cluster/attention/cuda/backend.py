@@ -23,6 +23,8 @@ from cluster.attention.cuda.plan_buffer import PlanBuffer, Room
 from cluster.attention.cuda.shape import HeadShape, Tiles, tiles_for
 from cluster.attention.cuda.units import UnitAttention
 from cluster.attention.plan import AttentionPlan
+from cluster.attention.reference import fold_parts
+from cluster.attention.split import Fold
 from cluster.attention.state import State
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,9 @@ class TritonBackend:
     def append(self, k_cache: Tensor, v_cache: Tensor, slots: Tensor, k: Tensor, v: Tensor) -> None:
         """As the contract says; `k` and `v` may be of any float dtype."""
         append(self.shape, (k_cache, v_cache), slots, k, v)
+
+    def fold(self, fold: Fold, parts: State, rows: State, /) -> None:
+        fold_parts(fold, parts, rows)
 
 
 @dataclass(frozen=True, slots=True)

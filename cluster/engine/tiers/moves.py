@@ -16,7 +16,7 @@ from cluster.engine.kv_cache import KvCache
 from cluster.engine.tiers.host_arena import HostArena
 from cluster.errors import InvariantBroken, Lost
 from cluster.ids import BlockId
-from cluster.knowledge.commands import Clear, Move, SwapIn, SwapOut
+from cluster.knowledge.commands import Clear, Move, SwapIn, SwapOut, Verify
 from cluster.knowledge.keys import NodeKey
 
 log = logging.getLogger(__name__)
@@ -39,10 +39,11 @@ class Mover:
         for batch in _batches(moves):
             self._swap_out([move for move in batch if isinstance(move, SwapOut)])
             damaged += self._swap_in([move for move in batch if isinstance(move, SwapIn)])
+            damaged += [m.key for m in batch if isinstance(m, Verify) and not self._verify(m)]
             self._arena.clear(b for move in batch if isinstance(move, Clear) for b in move.host)
         return tuple(dict.fromkeys(damaged))
 
-    def _verify(self, move: SwapIn) -> bool:
+    def _verify(self, move: SwapIn | Verify) -> bool:
         try:
             self._arena.verify(move.key, move.host)
         except Lost as error:
@@ -80,12 +81,20 @@ def _indices(moves: Sequence[tuple[Sequence[BlockId], Sequence[BlockId]]]) -> tu
     return torch.tensor(sources, dtype=torch.long), torch.tensor(targets, dtype=torch.long)
 
 
+def _written(move: Move) -> Sequence[BlockId]:
+    match move:
+        case SwapIn(device=blocks) | SwapOut(host=blocks) | Clear(host=blocks):
+            return blocks
+        case Verify():
+            return ()
+
+
 def _batches(moves: Iterable[Move]) -> Iterator[list[Move]]:
     """Runs of moves of one kind that write no block twice."""
     batch: list[Move] = []
     written: set[BlockId] = set()
     for move in moves:
-        target = move.device if isinstance(move, SwapIn) else move.host
+        target = _written(move)
         if batch and (type(move) is not type(batch[0]) or not written.isdisjoint(target)):
             yield batch
             batch, written = [], set()
