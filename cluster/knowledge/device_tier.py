@@ -78,11 +78,23 @@ class DeviceTier:
         is_unwanted = self.admission is Admission.REUSED and is_once
         if is_unwanted and self.host.pool.num_free < node.num_blocks:
             return False
+        self._copy_above(node)
         blocks = self.host.take(node.num_blocks)
         if blocks is None:
             return False
         self.host.copy_out(node, blocks)
         return True
+
+    def _copy_above(self, node: Node) -> None:
+        """Whoever finds the host's memory again can use what has all above it there: what has never
+        left the device is copied too, as far as there is room."""
+        for above in node.path[:-1]:
+            if above.host or not above.device:
+                continue
+            blocks = self.host.take(above.num_blocks)
+            if blocks is None:
+                return
+            self.host.copy_out(above, blocks)
 
     def _release(self, node: Node) -> None:
         self.pool.release(node.device)

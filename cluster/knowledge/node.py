@@ -78,6 +78,7 @@ class Node:
     is_from_disk: bool = False
     children: dict[NodeKey, Node] = field(default_factory=dict)
     num_children_at: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+    num_children_on_host: int = 0
     num_children_on_disk: int = 0
     priority: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
 

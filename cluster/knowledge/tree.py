@@ -8,7 +8,8 @@
 P1 every ancestor of a resident node is resident in some tier; with `Placement.TREE` no node lies
 nearer than its parent. P3 a node leaves its last tier only when no child is resident. P9 a parent
 has one child of a key. And a node on disk has its parent on disk, so that what a disk holds is a
-tree by itself, whenever the process dies.
+tree by itself, whenever the process dies; on the host, which may be found again too, no node goes
+before those under it.
 
 For each tier the tree knows who may leave it without breaking one of these.
 """
@@ -76,9 +77,11 @@ class KnowledgeTree:
         self._moved(node, before)
 
     def put_host(self, node: Node, blocks: Blocks) -> None:
-        before = node.nearest
+        before, parent = node.nearest, _parent(node)
+        parent.num_children_on_host += bool(blocks) - bool(node.host)
         node.host = blocks
         self._moved(node, before)
+        self._refresh_leaving(parent)
 
     def put_disk(self, node: Node, is_there: bool) -> None:
         before, parent = node.nearest, _parent(node)
@@ -143,7 +146,8 @@ class KnowledgeTree:
             return bool(node.device) and (is_segment or not node.num_children_at[tier])
         if not (node.host if tier is Tier.HOST else node.on_disk) or node.job is not None:
             return False
-        if tier is Tier.DISK and node.num_children_on_disk:
+        # What lies below is of no use to whoever finds it again without this one.
+        if node.num_children_on_host if tier is Tier.HOST else node.num_children_on_disk:
             return False
         return not node.children or self.rest_suffices(node, tier)
 
@@ -218,8 +222,10 @@ class KnowledgeTree:
         counts = [0, 0, 0, 0]
         for child in node.children.values():
             counts[child.nearest or 0] += 1
+        on_host = sum(bool(child.host) for child in node.children.values())
         on_disk = sum(child.on_disk for child in node.children.values())
-        if counts != node.num_children_at or on_disk != node.num_children_on_disk:
+        below = (node.num_children_on_host, node.num_children_on_disk)
+        if counts != node.num_children_at or below != (on_host, on_disk):
             raise InvariantBroken(f"the children of {node.key.hex()} are miscounted")
 
 

@@ -163,6 +163,25 @@ def test_a_worker_finds_again_what_a_dead_one_left_on_the_host(tmp_path: Path) -
     assert cached(story) == CachedTokens(host=SYSTEM + 2 * DOCUMENT)
 
 
+def test_documents_are_found_again_under_a_system_prompt_that_never_left_the_device(
+    tmp_path: Path,
+) -> None:
+    tiers = Tiers(host_blocks=64)
+    machine, recorder = rig(tmp_path, tiers, num_blocks=10)
+    for number in range(3):
+        ask(machine, recorder, LIBRARY.request(f"r{number}", [number], (1,)))
+    (system,) = machine.shelves.cache.tree.root.children.values()
+    assert system.device
+    assert machine.shelves.arena is not None
+    left_fd = os.dup(machine.shelves.arena.fd)
+    recorder = Recorder(HANDS.model(CONFIG))
+    heir = build(tmp_path, tiers).rig(
+        recorder, left=lambda layout: HostArena.attach(left_fd, layout)
+    )
+    (story,) = ask(heir, recorder, LIBRARY.request("again", [0], (2,)))
+    assert cached(story) == CachedTokens(host=SYSTEM + DOCUMENT)
+
+
 def test_a_disk_that_fails_costs_its_tier_and_no_request(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     machine, recorder = rig(folder, Tiers(host_blocks=12, disk_blocks=64), num_blocks=16)
