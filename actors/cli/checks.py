@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 
 import psutil
 
-from actors.cli.machine import cgroup_cpus, cgroup_memory_bytes, gpus, numa_nodes
+from actors.cli.findings import Check, Level
+from actors.cli.machine import check_cores, check_gpus, check_memory, check_numa, check_pinning
 from actors.cli.runfile import RunFile
 from cluster.config import ThothConfig, ray_auth_mode
 from cluster.errors import ThothError
 from cluster.kernels import kernels, kernels_available, why_not
+from cluster.numa import read_topology
 
 _PACKAGES = ("torch", "ray", "grpcio", "protobuf", "tokenizers", "wordllama")
-_MEMORY_BYTES = 4 * 2**30
 _DISK_BYTES = 2 * 2**30
 _GIB = 2**30
-
-
-class Level(StrEnum):
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """`advice` says what to do; empty when all is well."""
-
-    name: str
-    level: Level
-    found: str
-    advice: str = ""
 
 
 def all_checks(config: ThothConfig) -> Iterator[Check]:
@@ -47,10 +29,12 @@ def all_checks(config: ThothConfig) -> Iterator[Check]:
     yield from map(check_package, _PACKAGES)
     yield check_faiss()
     yield check_kernels()
-    yield check_cores(config)
-    yield check_memory()
-    yield check_numa()
-    yield check_gpus()
+    topology = read_topology()
+    yield check_cores(config, topology)
+    yield check_memory(topology.limits)
+    yield check_numa(topology)
+    yield check_gpus(config, topology.gpus)
+    yield check_pinning(topology)
     yield check_ray_auth()
     yield check_home(config)
     yield from check_ports(config)
@@ -101,46 +85,6 @@ def check_kernels() -> Check:
         f"not built, torch computes instead, several times slower: {why_not()}",
         "install a C++20 compiler, then the package again",
     )
-
-
-def check_cores(config: ThothConfig) -> Check:
-    usable = len(os.sched_getaffinity(0))
-    limit = cgroup_cpus()
-    share = usable if limit is None else min(float(usable), limit)
-    found = f"{usable} cores" + ("" if limit is None else f", cgroup limit {limit:g}")
-    wanted = config.gpu_worker.count
-    if share < wanted:
-        return Check(
-            "cores", Level.WARN, found, f"set gpu_worker.count to at most {max(1, int(share))}"
-        )
-    return Check("cores", Level.OK, found)
-
-
-def check_memory() -> Check:
-    available = psutil.virtual_memory().available
-    limit = cgroup_memory_bytes()
-    room = available if limit is None else min(available, limit)
-    found = f"{available / _GIB:.1f} GiB available"
-    if limit is not None:
-        found += f", cgroup limit {limit / _GIB:.1f} GiB"
-    if room < _MEMORY_BYTES:
-        return Check(
-            "memory", Level.WARN, found, f"{_MEMORY_BYTES // _GIB} GiB are needed for the demo"
-        )
-    return Check("memory", Level.OK, found)
-
-
-def check_numa() -> Check:
-    nodes = numa_nodes()
-    return Check("numa", Level.OK, "; ".join(nodes) or "the kernel tells of no nodes")
-
-
-def check_gpus() -> Check:
-    found = gpus()
-    if not found:
-        return Check("gpus", Level.OK, "none: models run on the cpu device")
-    advice = "models run on the cpu device in this version"
-    return Check("gpus", Level.OK, "; ".join(found), advice)
 
 
 def check_ray_auth() -> Check:

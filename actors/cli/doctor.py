@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from actors.cli.checks import Check, Level, all_checks
+from actors.cli.checks import all_checks
 from actors.cli.console import plain, results, table, write_json
+from actors.cli.findings import Check, Level
 from actors.cli.options import AsJson, ConfigFile, Settings, settings_in_force
 
 _COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}

@@ -1,56 +1,101 @@
-"""Facts about this machine that the kernel writes down in files."""
+"""What `thoth doctor` says of this machine: cores, memory, nodes, devices, and pinning to them."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import psutil
 
-_NODES = Path("/sys/devices/system/node")
-_GPUS = Path("/proc/driver/nvidia/gpus")
-_CGROUP = Path("/sys/fs/cgroup")
+from actors.cli.findings import Check, Level
+from cluster.config import ThothConfig
+from cluster.numa import (
+    Gpu,
+    Limits,
+    Node,
+    Pinning,
+    Topology,
+    format_ids,
+    pin_to,
+    plan_cores,
+    unpinned_after,
+)
 
-
-def numa_nodes(root: Path = _NODES) -> tuple[str, ...]:
-    """`node 0: cores 0-7, 31.2 GiB`, one per node that has cores."""
-    nodes = sorted(root.glob("node[0-9]*"), key=lambda node: int(node.name[4:]))
-    return tuple(_node(node) for node in nodes if _read(node / "cpulist"))
-
-
-def _node(node: Path) -> str:
-    total = next(
-        (line.split()[-2] for line in _read(node / "meminfo").splitlines() if "MemTotal" in line),
-        "0",
-    )
-    return f"node {node.name[4:]}: cores {_read(node / 'cpulist')}, {int(total) / 2**20:.1f} GiB"
-
-
-def gpus(root: Path = _GPUS) -> tuple[str, ...]:
-    """Model names of the NVIDIA devices that have a driver."""
-    found = []
-    for information in sorted(root.glob("*/information")):
-        fields = dict(line.split(":", 1) for line in _read(information).splitlines() if ":" in line)
-        found.append(fields.get("Model", "unknown").strip())
-    return tuple(found)
+_GIB = 2**30
+_MEMORY_BYTES = 4 * _GIB
 
 
-def cgroup_cpus(root: Path = _CGROUP) -> float | None:
-    """Cores this container may use; None without a limit."""
-    quota, _, period = _read(root / "cpu.max").partition(" ")
-    if not quota.isdecimal() or not period.isdecimal():
-        return None
-    return int(quota) / int(period)
+def check_cores(config: ThothConfig, topology: Topology) -> Check:
+    usable, quota = topology.num_cpus, topology.limits.quota_cpus
+    found = f"{usable} cores" + ("" if quota is None else f", cgroup limit {quota:g}")
+    share = usable if quota is None else min(usable, quota)
+    if share < config.gpu_worker.count:
+        return Check(
+            "cores", Level.WARN, found, f"set gpu_worker.count to at most {max(1, int(share))}"
+        )
+    return Check("cores", Level.OK, found)
 
 
-def cgroup_memory_bytes(root: Path = _CGROUP) -> int | None:
-    """Bytes this container may still use; None without a limit."""
-    limit, used = _read(root / "memory.max"), _read(root / "memory.current")
-    if not limit.isdecimal() or not used.isdecimal():
-        return None
-    return max(0, int(limit) - int(used))
+def check_memory(limits: Limits) -> Check:
+    available = psutil.virtual_memory().available
+    left = limits.memory_left_bytes
+    found = f"{available / _GIB:.1f} GiB available"
+    if left is not None:
+        found += f", {left / _GIB:.1f} GiB left of the cgroup limit"
+    if min(available, available if left is None else left) < _MEMORY_BYTES:
+        return Check(
+            "memory", Level.WARN, found, f"{_MEMORY_BYTES // _GIB} GiB are needed for the demo"
+        )
+    return Check("memory", Level.OK, found)
 
 
-def _read(file: Path) -> str:
-    """Empty when there is no such file: kernels differ."""
-    try:
-        return file.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
+def check_numa(topology: Topology) -> Check:
+    """What a node has is what this process may use of it."""
+    found = "; ".join(map(_node, topology.nodes))
+    if topology.warnings:
+        return Check("numa", Level.WARN, found, "; ".join(topology.warnings))
+    return Check("numa", Level.OK, found)
+
+
+def _node(node: Node) -> str:
+    cores = f"cores {format_ids(node.cpus)}" if node.cores else "no cores"
+    memory = f"{node.memory_bytes / _GIB:.1f} GiB" if node.memory_bytes else "no memory"
+    return f"node {node.id}: {cores}, {memory}"
+
+
+def check_gpus(config: ThothConfig, gpus: tuple[Gpu, ...]) -> Check:
+    is_wanted = config.gpu_worker.device == "cuda"
+    if usable := [gpu for gpu in gpus if gpu.model]:
+        advice = "" if is_wanted else "set gpu_worker.device to cuda for models to run on them"
+        return Check("gpus", Level.OK, "; ".join(map(_gpu, usable)), advice)
+    found = f"{len(gpus)} that no driver speaks for" if gpus else "none"
+    if is_wanted:
+        return Check("gpus", Level.WARN, found, "set gpu_worker.device to cpu")
+    return Check("gpus", Level.OK, f"{found}: models run on the cpu device")
+
+
+def _gpu(gpu: Gpu) -> str:
+    return gpu.model if gpu.node is None else f"{gpu.model} on node {gpu.node}"
+
+
+def check_pinning(topology: Topology) -> Check:
+    """Tries it on every node that can have an attention worker, and undoes it."""
+    told: list[str] = []
+    denied: list[str] = []
+    for host in topology.hosts:
+        memory = topology.memory_node(host)
+        attention = plan_cores(topology.affordable_cores(host), reserved=1).attention
+        with unpinned_after():
+            denied += _denied(topology, pin_to(memory.id, attention))
+        told.append(f"attention on cores {format_ids(attention)}, memory of node {memory.id}")
+    if denied:
+        return Check(
+            "pinning",
+            Level.WARN,
+            f"attention would run unpinned, slower: {'; '.join(denied)}",
+            "a container needs `--cap-add SYS_NICE` for memory, and a cpuset with cores and nodes",
+        )
+    return Check("pinning", Level.OK, "; ".join(told))
+
+
+def _denied(topology: Topology, pinning: Pinning) -> list[str]:
+    """Memory of the only node is where it is without being pinned."""
+    has_choice = len(topology.nodes) > 1
+    return [*filter(None, [pinning.cpus_denied, pinning.memory_denied if has_choice else ""])]

@@ -14,7 +14,6 @@ from actors.cli import describe
 from actors.cli.checks import is_free
 from actors.cli.console import plain, printable
 from actors.cli.keys import add_key
-from actors.cli.machine import cgroup_cpus, cgroup_memory_bytes, gpus, numa_nodes
 from actors.gateway.auth import Caller, load_keyring
 from cluster.errors import InvalidArgument
 from tests.cli.running import thoth
@@ -116,6 +115,7 @@ def test_the_doctor_reports_every_check_as_json(tmp_path: Path, tiny_folder: Pat
     assert levels["grpc port"] == "ok"
     assert levels["ray authentication"] == "warn"
     assert {levels[name] for name in ("torch", "ray", "faiss", "home", "model")} == {"ok"}
+    assert {"cores", "memory", "numa", "gpus", "pinning"} <= levels.keys()
     assert all(check["advice"] for check in said["checks"] if check["level"] == "fail")
 
 
@@ -166,29 +166,3 @@ def test_a_taken_port_is_not_free() -> None:
         port = taken.getsockname()[1]
         assert not is_free("127.0.0.1", port)
     assert is_free("127.0.0.1", port)
-
-
-def test_numa_nodes_gpus_and_limits_are_read_from_the_kernel_s_files(tmp_path: Path) -> None:
-    node = tmp_path / "nodes" / "node0"
-    node.mkdir(parents=True)
-    (node / "cpulist").write_text("0-7\n")
-    (node / "meminfo").write_text("Node 0 MemTotal:       33554432 kB\nNode 0 MemFree: 1 kB\n")
-    assert numa_nodes(tmp_path / "nodes") == ("node 0: cores 0-7, 32.0 GiB",)
-    gpu = tmp_path / "gpus" / "0000:01:00.0"
-    gpu.mkdir(parents=True)
-    (gpu / "information").write_text("Model: \t\t NVIDIA H100\nIRQ: 1\n")
-    assert gpus(tmp_path / "gpus") == ("NVIDIA H100",)
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    (tmp_path / "memory.max").write_text("1000\n")
-    (tmp_path / "memory.current").write_text("400\n")
-    assert cgroup_cpus(tmp_path) == 1.5
-    assert cgroup_memory_bytes(tmp_path) == 600
-
-
-def test_no_limits_are_no_limits(tmp_path: Path) -> None:
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    (tmp_path / "memory.max").write_text("max\n")
-    assert cgroup_cpus(tmp_path) is None
-    assert cgroup_memory_bytes(tmp_path) is None
-    assert numa_nodes(tmp_path / "none") == ()
-    assert gpus(tmp_path / "none") == ()
