@@ -49,10 +49,11 @@ install: $(STAMP) ## virtual environment with everything in it
 demo: $(STAMP) ## a first answer over real documents
 	@$(BIN)/thoth demo
 
-# The timeout is for a suite that hangs, also on cores that others share.
+# Files of tests side by side, those that start clusters one after the other. The timeout is for a
+# suite that hangs, also on cores that others share.
 .PHONY: test
 test: $(STAMP) ## every test but the long ones
-	@$(BIN)/python -m pytest -m 'not long' --session-timeout=2400
+	@$(BIN)/python -m pytest -m 'not long' --session-timeout=2400 --numprocesses=auto --dist=loadgroup
 
 # The kernels' own tests, without Python: once for memory and arithmetic, once for threads.
 .PHONY: sanitize

@@ -23,6 +23,7 @@ _SHOWN_TIERS = ("56k + 256k", "1024k + 4096k")
 _SHOWN: dict[str, Callable[[Row], bool]] = {
     "cache-sim": lambda row: row["setting"] == "default" and row["tiers"] in _SHOWN_TIERS,
     "engine": lambda row: row["what"] == "tokens per CPU s" and row["threads"] == 1,
+    "rag": lambda row: row["note"] == "" or row["load"] == 0.5,
     "step": lambda row: row["threads"] == 1 and row["engine"] != "float32",
 }
 

@@ -20,6 +20,17 @@ if not torch.cuda.is_available():
 torch.set_num_threads(1)
 
 
+# Folders whose tests start processes that listen, and wait for each other: one test at a time.
+CLUSTERS = ("actors", "cli")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side, a file's stay together for the sake of its fixtures."""
+    for item in items:
+        group = "clusters" if item.path.parent.name in CLUSTERS else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip(f"needs a CUDA device, and torch {torch.__version__} finds none")
