@@ -110,7 +110,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark(
         "split",
         "documents on the host, attended where they lie, loaded, or computed again: 1 to 32 "
-        "requests that share them, questions of 16 to 256 tokens",
+        "requests that share them, questions of 16 and 128 tokens",
         "benchmarks.split",
         full_minutes=10,
     ),

@@ -58,7 +58,7 @@ class Size:
 
 SIZES = {
     Scale.QUICK: Size((1, 8), (16,), 1),
-    Scale.FULL: Size((1, 2, 4, 8, 16, MOST_SHARERS), (16, 64, 256), 3),
+    Scale.FULL: Size((1, 2, 4, 8, 16, MOST_SHARERS), (16, 128), 2),
 }
 
 

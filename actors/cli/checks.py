@@ -12,7 +12,14 @@ from importlib.metadata import PackageNotFoundError, version
 import psutil
 
 from actors.cli.findings import Check, Level
-from actors.cli.machine import check_cores, check_gpus, check_memory, check_numa, check_pinning
+from actors.cli.machine import (
+    check_cores,
+    check_gpus,
+    check_huge_pages,
+    check_memory,
+    check_numa,
+    check_pinning,
+)
 from actors.cli.runfile import RunFile
 from cluster.config import ThothConfig, ray_auth_mode
 from cluster.errors import ThothError
@@ -33,6 +40,7 @@ def all_checks(config: ThothConfig) -> Iterator[Check]:
     yield check_cores(config, topology)
     yield check_memory(topology.limits)
     yield check_numa(topology)
+    yield check_huge_pages()
     yield check_gpus(config, topology.gpus)
     yield check_pinning(topology)
     yield check_ray_auth()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import psutil
 
 from actors.cli.findings import Check, Level
@@ -58,6 +60,31 @@ def _node(node: Node) -> str:
     cores = f"cores {format_ids(node.cpus)}" if node.cores else "no cores"
     memory = f"{node.memory_bytes / _GIB:.1f} GiB" if node.memory_bytes else "no memory"
     return f"node {node.id}: {cores}, {memory}"
+
+
+def check_huge_pages(sysfs: Path = Path("/sys")) -> Check:
+    """Blocks lie scattered: with small pages nearly each that is read costs a walk through the page
+    tables. The device's are private memory, the host tier's are shared."""
+    folder = sysfs / "kernel" / "mm" / "transparent_hugepage"
+    private, shared = (_chosen(folder / name) for name in ("enabled", "shmem_enabled"))
+    found = f"private memory {private}, shared memory {shared}"
+    if "never" in {private, shared} or shared == "deny":
+        return Check(
+            "huge pages",
+            Level.WARN,
+            f"{found}: reading the cache is slower",
+            f"as root: echo madvise > {folder}/enabled; echo advise > {folder}/shmem_enabled",
+        )
+    return Check("huge pages", Level.OK, found)
+
+
+def _chosen(file: Path) -> str:
+    """Linux writes all choices, and the one in force in brackets."""
+    try:
+        _, _, rest = file.read_text(encoding="ascii").partition("[")
+    except OSError:
+        return "unknown"
+    return rest.partition("]")[0] or "unknown"
 
 
 def check_gpus(config: ThothConfig, gpus: tuple[Gpu, ...]) -> Check:

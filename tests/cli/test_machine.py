@@ -12,6 +12,7 @@ from actors.cli.findings import Level
 from actors.cli.machine import (
     check_cores,
     check_gpus,
+    check_huge_pages,
     check_memory,
     check_numa,
     check_pinning,
@@ -38,6 +39,32 @@ def test_nodes_are_told_with_what_they_lack(tmp_path: Path) -> None:
         Level.OK,
         "node 0: cores 0-7, 32.0 GiB; node 1: cores 8-9,12, no memory; node 2: no cores, 64.0 GiB",
     )
+
+
+@pytest.mark.parametrize(
+    ("private", "shared", "level"),
+    [
+        ("always [madvise] never", "always within_size [advise] never deny force", Level.OK),
+        ("always [madvise] never", "always within_size advise [never] deny force", Level.WARN),
+        ("always madvise [never]", "[always] within_size advise never deny force", Level.WARN),
+        ("always [madvise] never", "always within_size advise never [deny] force", Level.WARN),
+    ],
+)
+def test_memory_in_small_pages_is_told(
+    private: str, shared: str, level: Level, tmp_path: Path
+) -> None:
+    folder = tmp_path / "kernel" / "mm" / "transparent_hugepage"
+    write(folder / "enabled", private)
+    write(folder / "shmem_enabled", shared)
+    check = check_huge_pages(tmp_path)
+    assert check.level is level
+    assert bool(check.advice) is (level is Level.WARN)
+
+
+def test_a_system_that_says_nothing_of_huge_pages_is_not_warned_of(tmp_path: Path) -> None:
+    check = check_huge_pages(tmp_path)
+    assert check.level is Level.OK
+    assert check.found == "private memory unknown, shared memory unknown"
 
 
 def test_a_machine_that_makes_no_sense_is_told(tmp_path: Path) -> None:
