@@ -94,7 +94,7 @@ def test_what_left_the_device_is_found_on_the_host_and_copied_out_once() -> None
     replay = Replay(brain, COSTS)
     for name in "Sa", "Sb", "Sa", "Sb", "Sa":
         replay.serve(prompt(name))
-    # S stays, and is copied with the first of them; a and b take the one block that is left in turn.
+    # S stays, and is copied with the first of them; a and b take in turn the block that is left.
     assert replay.totals.found == {Tier.DEVICE: 4 * 16, Tier.HOST: 3 * 16}
     assert brain.counts.moved_blocks[Tier.DEVICE, Tier.HOST] == 3
     assert brain.counts.moved_blocks[Tier.HOST, Tier.DEVICE] == 3
