@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 
+from cluster.attention import descriptors
 from cluster.attention.descriptors import Offer, answer, offer, peer_pidfd, receive
 from cluster.attention.door import Door, enter
 from cluster.attention.native import NativeBackend
@@ -114,7 +115,12 @@ def is_eventfd(fd: int) -> bool:
     return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[eventfd]"
 
 
-def test_the_peer_is_the_process_at_the_other_end() -> None:
+@pytest.mark.parametrize("option", [descriptors._SO_PEERPIDFD, 9999], ids=["asked", "by number"])
+def test_the_peer_is_the_process_at_the_other_end(
+    option: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the system is too old to be asked for a pidfd."""
+    monkeypatch.setattr(descriptors, "_SO_PEERPIDFD", option)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         peer = peer_pidfd(ours)
