@@ -149,3 +149,106 @@ class Decoder:
     @property
     def num_bytes(self) -> int:
         """What the matrices take."""
+
+class PeerLost(Exception):
+    """A channel's peer is dead, late or wrong, and the channel closed for good."""
+
+class ChannelClient:
+    """The engine's end of a channel of shared memory, which it creates; used by one caller at a
+    time. `begin`, `post` and `collect` raise PeerLost."""
+
+    def __init__(
+        self,
+        *,
+        lanes: int,
+        heads: int,
+        head_dim: int,
+        max_queries: int,
+        max_parts: int,
+        plan_numbers: int,
+        peer: int,
+        spin_us: int,
+    ) -> None:
+        """`peer` is a pidfd, which is copied. Raises RuntimeError when there is no memory."""
+
+    @property
+    def memory(self) -> int:
+        """Its descriptor, which stays the channel's, as those of the bells do."""
+
+    @property
+    def work_bell(self) -> int: ...
+    @property
+    def answer_bell(self) -> int: ...
+    @property
+    def num_ignored(self) -> int:
+        """Answers that were not to what was posted last."""
+
+    def begin(
+        self,
+        *,
+        lane: int,
+        num_queries: int,
+        rows: Tensor,
+        run_rows: Tensor,
+        run_offsets: Tensor,
+        run_segments: Tensor,
+        segment_tokens: Tensor,
+        segment_offsets: Tensor,
+        block_ids: Tensor,
+        timeout_s: float,
+    ) -> None:
+        """`rows` int32 [parts], the others those of an AttentionPlan; all are copied. Waits for the
+        answer to what was posted in the lane and never collected."""
+
+    def post(self, lane: int, layer: int, q: Tensor) -> None:
+        """`q` float32 [num_queries, heads, head_dim] is copied."""
+
+    def collect(self, lane: int, layer: int, o: Tensor, lse: Tensor, timeout_s: float) -> None:
+        """Writes o [parts, heads, head_dim] and lse [parts, heads], float32."""
+
+    def close(self) -> None: ...
+
+class ChannelServer:
+    """Serves the channels of any number of clients on its threads. All but `run` may be called by
+    any thread, at any time."""
+
+    def __init__(self, threads: Threads, spin_us: int) -> None: ...
+    def add(
+        self,
+        *,
+        memory: int,
+        work_bell: int,
+        answer_bell: int,
+        lanes: int,
+        heads: int,
+        head_dim: int,
+        max_queries: int,
+        max_parts: int,
+        plan_numbers: int,
+        k: list[Tensor],
+        v: list[Tensor],
+    ) -> int:
+        """The channel's number. Descriptors are copied; `k` and `v` are held until `remove`.
+
+        Raises RuntimeError when the system gives no more.
+        """
+
+    def remove(self, number: int) -> None:
+        """After it neither the channel nor its keys and values are touched any more."""
+
+    def run(self) -> None:
+        """Until `stop`, without the interpreter's lock."""
+
+    def stop(self) -> None:
+        """For good."""
+
+    @property
+    def num_steps(self) -> int: ...
+    @property
+    def num_layers(self) -> int: ...
+    @property
+    def num_parts(self) -> int: ...
+    @property
+    def num_errors(self) -> int: ...
+    @property
+    def busy_s(self) -> float: ...

@@ -73,6 +73,13 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         full_minutes=10,
     ),
     Benchmark(
+        "ports",
+        "attention in another process of the host, over shared memory: a round trip of 4 KiB to 8 "
+        "MiB beside a bare copy, and a layer of 1, 8 and 32 rows beside one computed here",
+        "benchmarks.ports",
+        full_minutes=1,
+    ),
+    Benchmark(
         "step",
         "where the milliseconds of a step go: a prefill chunk, and decodes of 1, 8 and 32 streams, "
         "torch and the kernels in turn",

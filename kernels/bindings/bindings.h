@@ -8,5 +8,6 @@ namespace thoth::bindings {
 void bind_threads(nanobind::module_& module);
 void bind_attention(nanobind::module_& module);
 void bind_linear(nanobind::module_& module);
+void bind_channel(nanobind::module_& module);
 
 }  // namespace thoth::bindings

@@ -7,4 +7,5 @@ NB_MODULE(thoth_kernels, module) {
   thoth::bindings::bind_threads(module);
   thoth::bindings::bind_attention(module);
   thoth::bindings::bind_linear(module);
+  thoth::bindings::bind_channel(module);
 }

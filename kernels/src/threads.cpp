@@ -2,9 +2,7 @@
 
 #include <chrono>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "relax.h"
 
 namespace thoth {
 namespace {
@@ -13,14 +11,6 @@ namespace {
 // parts of one step, and far less than what waking it costs everybody else.
 constexpr auto kSpin = std::chrono::microseconds(30);
 constexpr int kLooksPerClock = 32;
-
-void pause() {
-#if defined(__x86_64__)
-  _mm_pause();
-#else
-  std::this_thread::yield();
-#endif
-}
 
 }  // namespace
 
@@ -61,7 +51,7 @@ void Threads::dispatch(int num_tasks, Call call, void* context) {
   take_tasks(0);
   for (int looks = 0; busy_.load(std::memory_order_acquire) > 0; ++looks) {
     if (looks < 4096) {
-      pause();
+      relax();
     } else {
       std::this_thread::yield();
     }
@@ -91,7 +81,7 @@ bool Threads::wait_for(std::uint64_t seen) {
   do {
     for (int look = 0; look < kLooksPerClock; ++look) {
       if (part_.load(std::memory_order_acquire) != seen) return !stop_.load();
-      pause();
+      relax();
     }
   } while (std::chrono::steady_clock::now() < until);
   std::unique_lock lock(mutex_);

@@ -1,0 +1,71 @@
+"""Attention workers in other processes, as tests start, stop and kill them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cluster.attention.door import enter
+from cluster.attention.shared_memory import SharedMemoryPort
+from tests.attention.shared_steps import SIZES, SharedBlocks
+from tests.house.source import ROOT
+
+# Long enough for a machine that does much else; nothing that works waits for it.
+PATIENCE_S = 60.0
+
+
+class Worker:
+    """One process behind one door."""
+
+    def __init__(self, path: Path, num_threads: int = 2) -> None:
+        self.path = path
+        module = ["-m", "tests.attention.worker_process"]
+        self.process = subprocess.Popen(
+            [sys.executable, *module, str(path), str(num_threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "open\n"
+
+    def port(self, blocks: SharedBlocks, timeout_s: float = PATIENCE_S) -> SharedMemoryPort:
+        return enter(self.path, SIZES, blocks.kv, blocks.fd, timeout_s=timeout_s)
+
+    def stop(self) -> None:
+        """It lives, and does nothing, when this returns."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+
+    @property
+    def num_descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def end(self) -> int:
+        """Its exit status."""
+        self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode
+
+
+@contextmanager
+def worker_at(path: Path, num_threads: int = 2) -> Iterator[Worker]:
+    worker = Worker(path, num_threads)
+    try:
+        yield worker
+    finally:
+        worker.process.kill()
+        worker.process.communicate()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.005)
