@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
@@ -33,7 +33,9 @@ def random_tiers(random: Random) -> Tiers:
     )
 
 
-def random_build(random: Random, config: DecoderConfig, hands: Hands, folder: Path) -> Build:
+def random_build(
+    random: Random, config: DecoderConfig, hands: Hands, folder: Path, door: Path | None = None
+) -> Build:
     max_running = random.randint(1, 5)
     limits = IterationLimits(
         step_tokens=random.choice([max_running, 20, 64, 512]),
@@ -41,7 +43,10 @@ def random_build(random: Random, config: DecoderConfig, hands: Hands, folder: Pa
         max_waiting=8,
         context_tokens=config.max_position,
     )
-    return Build(config, hands, limits, random.choice([16, 18, 30]), random_tiers(random), folder)
+    num_blocks, tiers = random.choice([16, 18, 30]), random_tiers(random)
+    if door is not None:
+        tiers = replace(tiers, host_blocks=16, host_use=HostUse.ATTEND)
+    return Build(config, hands, limits, num_blocks, tiers, folder, door)
 
 
 @dataclass
@@ -128,9 +133,12 @@ class Case:
         return stories[request.id]
 
 
-def assert_promises(seed: int, config: DecoderConfig, hands: Hands, folder: Path) -> Case:
+def assert_promises(
+    seed: int, config: DecoderConfig, hands: Hands, folder: Path, door: Path | None = None
+) -> Case:
+    """With a door, what lies on the host is attended by the process behind it."""
     random = Random(seed)
-    case = Case(random, random_build(random, config, hands, folder))
+    case = Case(random, random_build(random, config, hands, folder, door))
     case.run(12)
     case.assert_all_as_computed_whole()
     for request_id, story in case.stories.items():

@@ -9,7 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cluster.attention.backend import AttentionBackend
+from cluster.attention.door import enter
 from cluster.attention.port import AttentionPort, LocalPort
+from cluster.attention.shared_kv import SharedKv
+from cluster.attention.shared_memory import ChannelSizes
 from cluster.blocks.pool import BlockPool
 from cluster.blocks.segment import Home
 from cluster.clock import Clock, ManualClock
@@ -32,6 +36,9 @@ from cluster.models.config import DecoderConfig
 from cluster.scheduling.iteration import IterationScheduler
 from cluster.scheduling.limits import IterationLimits
 from tests.engines import Hands
+
+# For an attention worker that lives and does not answer.
+TIMEOUT_S = 30.0
 
 
 @dataclass
@@ -106,6 +113,8 @@ class Rig:
     ports: dict[Home, AttentionPort]
 
     def close(self) -> None:
+        for port in self.ports.values():
+            port.close()
         self.shelves.close(self.engine.clock)
 
 
@@ -148,6 +157,8 @@ class Build:
     num_blocks: int
     tiers: Tiers
     folder: Path
+    # The door of an attention worker in another process; None: the host is attended in this one.
+    door: Path | None = None
 
     def rig(
         self,
@@ -166,9 +177,7 @@ class Build:
         shelving = self.tiers.shelving(layout.stride_bytes, self.folder)
         arena = left(layout) if left is not None else open_arena(shelving, layout)
         attention = self.hands.attention()
-        ports: dict[Home, AttentionPort] = {}
-        if arena is not None:
-            ports[Home.HOST] = LocalPort(attention, arena.k, arena.v)
+        ports = {} if arena is None else {Home.HOST: self.port(arena, attention)}
         eager = EagerForward(model or self.hands.model(config), kv, attention, ports)
         forward = PoisonedForward(eager, poison)
         bench = KnownCosts(forward, self.num_blocks, config.max_position, 512, clock)
@@ -187,3 +196,10 @@ class Build:
             disk=shelves.disk,
         )
         return Rig(engine, shelves, kv, ports)
+
+    def port(self, arena: HostArena, attention: AttentionBackend) -> AttentionPort:
+        if self.door is None:
+            return LocalPort(attention, arena.k, arena.v)
+        sizes = ChannelSizes(self.config.num_heads, self.config.head_dim)
+        kv = SharedKv.of(arena.k, arena.v)
+        return enter(self.door, sizes, kv, arena.fd, timeout_s=TIMEOUT_S)
