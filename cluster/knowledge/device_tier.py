@@ -87,14 +87,14 @@ class DeviceTier:
 
     def _copy_above(self, node: Node) -> None:
         """Whoever finds the host's memory again can use what has all above it there: what has never
-        left the device is copied too, as far as there is room."""
+        left the device is copied too, as long as there is free room. It takes nobody's place: of a
+        long path each node would take that of the one before."""
         for above in node.path[:-1]:
             if above.host or not above.device:
                 continue
-            blocks = self.host.take(above.num_blocks)
-            if blocks is None:
+            if self.host.pool.num_free < above.num_blocks:
                 return
-            self.host.copy_out(above, blocks)
+            self.host.copy_out(above, self.host.pool.allocate(above.num_blocks))
 
     def _release(self, node: Node) -> None:
         self.pool.release(node.device)
