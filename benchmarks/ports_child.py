@@ -1,4 +1,4 @@
-"""An attention worker for a benchmark: `python -m benchmarks.ports_child PATH THREADS`.
+"""An attention worker by itself, for benchmarks and tests: `python -m benchmarks.ports_child PATH N`.
 
 It says when its door is open, and ends with its standard input.
 """

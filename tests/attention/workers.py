@@ -25,7 +25,7 @@ class Worker:
 
     def __init__(self, path: Path, num_threads: int = 2) -> None:
         self.path = path
-        module = ["-m", "tests.attention.worker_process"]
+        module = ["-m", "benchmarks.ports_child"]
         self.process = subprocess.Popen(
             [sys.executable, *module, str(path), str(num_threads)],
             stdin=subprocess.PIPE,
