@@ -1,4 +1,4 @@
-"""An attention worker by itself, for benchmarks and tests: `python -m benchmarks.ports_child PATH N`.
+"""An attention worker by itself: `python -m benchmarks.ports_child PATH NUM_THREADS`.
 
 It says when its door is open, and ends with its standard input.
 """
