@@ -212,8 +212,9 @@ def test_a_signal_stops_the_foreground(
 def test_ctrl_c_in_the_demo_leaves_nothing_running(tiny_folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", "actors", "demo", "--local", "--home", str(tmp_path)]
     command += ["--set", f"model.source={tiny_folder}"]
-    # A token a step, or the demo could be over before it is interrupted.
-    command += ["--set", "gpu_worker.step_tokens=1", "--set", "gpu_worker.max_running=1"]
+    # Few tokens a step, and slow ones, or the demo could be over before it is interrupted.
+    command += ["--set", "gpu_worker.step_tokens=8", "--set", "gpu_worker.max_running=1"]
+    command += ["--set", "gpu_worker.backend=torch", "--set", "cache.tiers="]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment()
     ) as demo:
@@ -224,7 +225,7 @@ def test_ctrl_c_in_the_demo_leaves_nothing_running(tiny_folder: Path, tmp_path: 
         assert run is not None
         assert run.process.pid != demo.pid
         os.kill(demo.pid, signal.SIGINT)
-        demo.communicate(timeout=60)
-        assert demo.returncode == 130
+        said, errors = demo.communicate(timeout=60)
+        assert demo.returncode == 130, (said + errors).decode()
     assert not is_alive(run.process)
     assert RunFile(tmp_path).read() is None

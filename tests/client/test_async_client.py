@@ -42,14 +42,16 @@ async def test_a_cancelled_task_cancels_its_call(served: Served) -> None:
     served.gateway.events = [STARTED] + [delta("x")] * 1000
     served.gateway.pause_s = 0.05
 
+    has_begun = asyncio.Event()
+
     async def read_all() -> None:
         async with client.stream("hi") as stream:
             async for _ in stream:
-                pass
+                has_begun.set()
 
     async with AsyncClient(served.endpoint) as client:
         task = asyncio.create_task(read_all())
-        await asyncio.sleep(0.3)
+        await has_begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
