@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -209,15 +210,27 @@ def test_a_signal_stops_the_foreground(
     assert RunFile(tmp_path).read() is None
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """What a shell starts in the background ignores Ctrl+C, and so do its children; not these."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_in_the_demo_leaves_nothing_running(tiny_folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", "actors", "demo", "--local", "--home", str(tmp_path)]
     command += ["--set", f"model.source={tiny_folder}"]
-    # Few tokens a step, and slow ones, or the demo could be over before it is interrupted.
-    command += ["--set", "gpu_worker.step_tokens=8", "--set", "gpu_worker.max_running=1"]
-    command += ["--set", "gpu_worker.backend=torch", "--set", "cache.tiers="]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment()
-    ) as demo:
+    # A token a step, or the demo could be over before it is interrupted.
+    command += ["--set", "gpu_worker.step_tokens=1", "--set", "gpu_worker.max_running=1"]
+    with (
+        interruptible(),
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment()
+        ) as demo,
+    ):
         assert demo.stdout is not None
         first_heading = next(line for line in demo.stdout if line.strip())
         assert first_heading.startswith(b"[1/4]")
