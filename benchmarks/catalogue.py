@@ -119,6 +119,6 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "documents on the host, attended where they lie, loaded, or computed again: 1 to 32 "
         "requests that share them, questions of 16 and 128 tokens",
         "benchmarks.split",
-        full_minutes=10,
+        full_minutes=12,
     ),
 )

@@ -1,20 +1,19 @@
 """Keys and values in memory of another process: where they lie in it, and a mapping to read them.
 
-The owner's views say where; whoever gets the memory makes the same views over it.
+Its owner and whoever it is passed on to make the same views over it.
 """
 
 from __future__ import annotations
 
 import mmap
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from cluster.blocks.pool import BLOCK_TOKENS
-from cluster.errors import InvalidArgument, InvariantBroken
+from cluster.errors import InvalidArgument
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -34,29 +33,6 @@ class SharedKv:
     head_dim: int
     stride: int
     starts: tuple[tuple[int, int], ...]
-
-    @classmethod
-    def of(cls, k: Sequence[Tensor], v: Sequence[Tensor]) -> SharedKv:
-        """What views of one memory, from its first byte on, say of it. Raises InvariantBroken for
-        views that are not of one memory and one shape."""
-        num_blocks, kv_heads, head_dim, _ = k[0].shape
-        described = cls(
-            str(k[0].dtype).removeprefix("torch."),
-            k[0].untyped_storage().nbytes(),
-            num_blocks,
-            kv_heads,
-            head_dim,
-            k[0].stride(0),
-            tuple(
-                (int(a.storage_offset()), int(b.storage_offset()))
-                for a, b in zip(k, v, strict=True)
-            ),
-        )
-        whole = torch.empty(0, dtype=torch.uint8).set_(k[0].untyped_storage())
-        for given, made in zip((*k, *v), _flat(described.views(whole)), strict=True):
-            if not _is_same(given, made):
-                raise InvariantBroken("keys and values are not views of one memory and shape")
-        return described
 
     def views(self, memory: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """k and v of each layer over the memory, uint8 [num_bytes]. Raises InvalidArgument where
@@ -94,16 +70,6 @@ class SharedKv:
     def _view(self, numbers: Tensor, size: tuple[int, int, int], start: int) -> Tensor:
         strides = (self.stride, size[1] * size[2], size[2], 1)
         return torch.as_strided(numbers, (self.num_blocks, *size), strides, start)
-
-
-def _is_same(a: Tensor, b: Tensor) -> bool:
-    lies_so = (a.dtype, a.shape, a.stride(0)) == (b.dtype, b.shape, b.stride(0))
-    return lies_so and a.data_ptr() == b.data_ptr() and a[0].is_contiguous()
-
-
-def _flat(views: tuple[list[Tensor], list[Tensor]]) -> tuple[Tensor, ...]:
-    k, v = views
-    return (*k, *v)
 
 
 def read_only(fd: int, num_bytes: int) -> Tensor:

@@ -3,12 +3,12 @@
 One idea: a document's keys and values are a node under everything that came before it, so a request
 walks down from the root as far as its own documents lie, and computes from there.
 
-    find -> pin -> (device: use | host: load | disk: read, wait) -> .. -> insert what was computed
+    find -> pin -> (device: use | host: load, attend | disk: read, wait) -> .. -> insert the rest
 
 P2 a node is usable only if all above it is: the walk begins at the root. P5 capacity is counted in
 blocks: nodes and running requests share the device's pool. P6 a copy equals its original, for keys
-and values are never changed. P7 what a request has pinned never leaves the device; a block that a
-command still reads or writes is not given out, save in the order of the moves.
+and values are never changed. P7 what a request has pinned leaves no tier; a block that a command
+still reads or writes is not given out, save in the order of the moves.
 """
 
 from __future__ import annotations
@@ -152,9 +152,9 @@ class KnowledgeCache:
             return self.way_on_host(node, visit)
         compute_s = self.prefill.prefill_s(visit.alpha, node.num_tokens)
         read_s = node.num_blocks * (self.transfer.disk_block_s + self.transfer.host_block_s)
-        if read_s < compute_s and self.disk.read(node):
-            return Way.WAIT
-        return Way.COMPUTE
+        # What is read comes to the host, and is of use only if that is.
+        is_wanted = read_s < compute_s and self.options.host_use is not HostUse.RECOMPUTE
+        return Way.WAIT if is_wanted and self.disk.read(node) else Way.COMPUTE
 
     def way_on_host(self, node: Node, visit: Visit) -> Way:
         """The quickest of those that are possible, or the one that was chosen for all. A node that
@@ -234,8 +234,8 @@ class KnowledgeCache:
         return self.device.make_room(count)
 
     def damaged(self, key: NodeKey) -> None:
-        """A `SwapIn` found that the host's copy is not what was written. Nobody uses the node any
-        more; the blocks that it was to be loaded to are free again."""
+        """A `SwapIn` or `Verify` found that the host's copy is not what was written. Nobody uses
+        the node any more; the blocks that it was to be loaded to are free again."""
         self.device.damaged(self.tree.nodes[key])
 
     def disk_done(self, event: DiskDone, now_s: float) -> None:

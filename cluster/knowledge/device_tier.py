@@ -87,12 +87,12 @@ class DeviceTier:
 
     def _copy_above(self, node: Node) -> None:
         """Whoever finds the host's memory again can use what has all above it there: what has never
-        left the device is copied too, as long as there is free room. It takes nobody's place: of a
-        long path each node would take that of the one before."""
+        left the device is copied too, as long as there is free room for it and for the node. It
+        takes nobody's place: of a long path each node would take that of the one before."""
         for above in node.path[:-1]:
             if above.host or not above.device:
                 continue
-            if self.host.pool.num_free < above.num_blocks:
+            if self.host.pool.num_free < above.num_blocks + node.num_blocks:
                 return
             self.host.copy_out(above, self.host.pool.allocate(above.num_blocks))
 

@@ -34,7 +34,7 @@ def walk(
     makes room for so many blocks, or says that the sequence itself had to go."""
     while (key := sequence.next_key) is not None:
         node = cache.find(key)
-        way = Way.COMPUTE if node is None else cache.way(node, _visit(cache, sequence))
+        way = _way(cache, sequence, node)
         if way is Way.COMPUTE or node is None:
             return Walk.WAIT if key in claimed else Walk.COMPUTE
         if way is Way.WAIT:
@@ -53,6 +53,13 @@ def walk(
         if sequence.adopt(node, tier, Home.HOST if way is Way.ATTEND else Home.DEVICE):
             cache.accessed(node)
     return Walk.COMPUTE
+
+
+def _way(cache: KnowledgeCache, sequence: Sequence, node: Node | None) -> Way:
+    """A visit looks at all documents that follow: only where something depends on it."""
+    if node is None:
+        return Way.COMPUTE
+    return Way.USE if node.device else cache.way(node, _visit(cache, sequence))
 
 
 def _visit(cache: KnowledgeCache, sequence: Sequence, index: int | None = None) -> Visit:

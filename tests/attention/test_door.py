@@ -23,9 +23,9 @@ from cluster.attention.descriptors import Offer, answer, offer, peer_pidfd, rece
 from cluster.attention.door import Door, enter
 from cluster.attention.native import NativeBackend
 from cluster.attention.server import AttentionServer
-from cluster.attention.shared_kv import SharedKv, read_only
+from cluster.attention.shared_kv import read_only
 from cluster.attention.shared_memory import ChannelEnds, ChannelSizes, SharedMemoryPort
-from cluster.errors import InvalidArgument, InvariantBroken, Lost, Refused
+from cluster.errors import InvalidArgument, Lost, Refused
 from cluster.kernels import kernels, kernels_available
 from tests.attention.shared_steps import SIZES, Rig, SharedBlocks, sealed_memory
 from tests.attention.workers import PATIENCE_S, wait_until
@@ -247,14 +247,6 @@ def test_a_refused_client_keeps_nothing_open(path: Path, blocks: SharedBlocks) -
     with pytest.raises(Refused, match="7 heads"):
         enter(path, ChannelSizes(7, 24), blocks.kv, blocks.fd, timeout_s=PATIENCE_S)
     wait_until(lambda: open_descriptors() == before)
-
-
-def test_views_say_where_they_lie(blocks: SharedBlocks) -> None:
-    assert SharedKv.of(blocks.k, blocks.v) == blocks.kv
-    with pytest.raises(InvariantBroken, match="of one memory"):
-        SharedKv.of(blocks.k, [each.clone() for each in blocks.v])
-    with pytest.raises(InvariantBroken, match="of one memory"):
-        SharedKv.of(blocks.k, blocks.k)
 
 
 def test_views_never_leave_the_memory(blocks: SharedBlocks) -> None:

@@ -166,6 +166,34 @@ def test_kept_system_prompts_are_the_last_to_leave_and_within_the_bound(policy: 
     assert not other.host
 
 
+def test_what_is_above_a_document_is_copied_into_free_room_and_takes_nobodys_place() -> None:
+    cache = cache_of(4, host_blocks=3)
+    other = compute(cache, "d9")
+    empty_device(cache)
+    assert other.host
+    parent = compute(cache, "d1")
+    cache.pin(parent)
+    first, second = compute(cache, "d2", parent), compute(cache, "d3", parent)
+    cache.make_room(2)
+    assert (bool(parent.host), bool(first.host)) == (True, True)
+    # The host is full by now, and the other of them was used but once.
+    cache.make_room(3)
+    assert second.nearest is None
+    assert other.host
+    cache.check()
+
+
+def test_the_last_free_room_is_the_documents_own() -> None:
+    cache = cache_of(4, host_blocks=2)
+    other = compute(cache, "d9")
+    empty_device(cache)
+    parent = compute(cache, "d1")
+    cache.pin(parent)
+    child = compute(cache, "d2", parent)
+    cache.make_room(3)
+    assert (bool(child.host), parent.host, bool(other.host)) == (True, (), True)
+
+
 def test_loading_is_weighed_against_computing() -> None:
     cache = cache_of(2, host_blocks=2)
     node = compute(cache, "d1")

@@ -9,7 +9,7 @@ from cluster.knowledge.cache import CacheOptions, HostUse, KnowledgeCache, Visit
 from cluster.knowledge.commands import Verify
 from cluster.knowledge.node import Admission, Node, Placement
 from cluster.knowledge.prefill_cost import TransferCost
-from tests.knowledge.caches import chain_of, empty_device
+from tests.knowledge.caches import cache_of, chain_of, empty_device, sunk
 from tests.knowledge.visitors import FINGERPRINT
 from tests.knowledge.world import PREFILL
 
@@ -62,6 +62,16 @@ def test_in_a_tree_nothing_is_loaded_or_kept_under_what_is_attended_on_the_host(
         assert cache.may_extend(parent) is may_extend
         assert (cache.way(child, Visit()) is Way.LOAD) is may_extend
         assert cache.may_extend(None)
+
+
+def test_what_is_computed_again_in_any_case_is_not_read_from_disk() -> None:
+    for host_use, way in ((HostUse.RECOMPUTE, Way.COMPUTE), (HostUse.LOAD, Way.WAIT)):
+        cache = cache_of(
+            4, host_blocks=3, disk_blocks=6, admission=Admission.ALL, host_use=host_use
+        )
+        node = sunk(cache)[0]
+        assert cache.way(node, Visit()) is way
+        assert bool(cache.disk.num_jobs) is (way is Way.WAIT)
 
 
 def test_what_is_attended_on_the_host_is_verified_once_and_does_not_leave() -> None:

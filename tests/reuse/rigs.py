@@ -12,7 +12,6 @@ from torch import Tensor
 from cluster.attention.backend import AttentionBackend
 from cluster.attention.door import enter
 from cluster.attention.port import AttentionPort, LocalPort
-from cluster.attention.shared_kv import SharedKv
 from cluster.attention.shared_memory import ChannelSizes
 from cluster.blocks.pool import BlockPool
 from cluster.blocks.segment import Home
@@ -201,5 +200,4 @@ class Build:
         if self.door is None:
             return LocalPort(attention, arena.k, arena.v)
         sizes = ChannelSizes(self.config.num_heads, self.config.head_dim)
-        kv = SharedKv.of(arena.k, arena.v)
-        return enter(self.door, sizes, kv, arena.fd, timeout_s=TIMEOUT_S)
+        return enter(self.door, sizes, arena.kv, arena.fd, timeout_s=TIMEOUT_S)

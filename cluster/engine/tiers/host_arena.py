@@ -73,7 +73,8 @@ class _Header:
 class HostArena:
     """`fd` belongs to the arena until `close`; to pass it on is to pass the memory on.
 
-    `k` and `v` are views over all blocks, layer by layer, shaped as a `KvCache` has them.
+    `k` and `v` are views over all blocks, layer by layer, shaped as a `KvCache` has them; `kv` says
+    where they lie, to whom the memory is passed on.
     """
 
     def __init__(self, fd: int, layout: KvLayout, num_blocks: int) -> None:
@@ -86,7 +87,8 @@ class HostArena:
             self._map.madvise(mmap.MADV_HUGEPAGE)
         self._memory = memoryview(self._map)
         everything = torch.frombuffer(self._memory, dtype=torch.uint8)
-        self.k, self.v = layout.views(everything, num_blocks)
+        self.kv = layout.kv(num_blocks)
+        self.k, self.v = self.kv.views(everything)
         self._generations = np.ndarray(
             (num_blocks,),
             np.uint64,

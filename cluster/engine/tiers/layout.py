@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from struct import pack
 
-import torch
-from torch import Tensor
-
+from cluster.attention.shared_kv import SharedKv
 from cluster.blocks.pool import BLOCK_TOKENS
 from cluster.engine.kv_cache import KvShape
 from cluster.engine.tiers.records import RECORD_BYTES
@@ -66,19 +64,19 @@ class KvLayout:
     def arena_bytes(self, num_blocks: int) -> int:
         return ARENA_HEADER_BYTES + num_blocks * self.stride_bytes
 
-    def views(self, memory: Tensor, num_blocks: int) -> tuple[list[Tensor], list[Tensor]]:
-        """k and v of each layer, shaped as a `KvCache` has them, over an arena's bytes [bytes]."""
+    def kv(self, num_blocks: int) -> SharedKv:
+        """Where k and v of each layer lie in an arena's bytes, shaped as a `KvCache` has them."""
         shape = self.shape
-        heads, head_dim = shape.num_kv_heads, shape.head_dim
-        numbers = memory.view(shape.dtype)
         starts = self._starts()
-        k, v = [], []
-        for _ in range(shape.num_layers):
-            k_size = (num_blocks, heads, head_dim, BLOCK_TOKENS)
-            v_size = (num_blocks, heads, BLOCK_TOKENS, head_dim)
-            k.append(self._view(numbers, k_size, next(starts)))
-            v.append(self._view(numbers, v_size, next(starts)))
-        return k, v
+        return SharedKv(
+            dtype=str(shape.dtype).removeprefix("torch."),
+            num_bytes=self.arena_bytes(num_blocks),
+            num_blocks=num_blocks,
+            kv_heads=shape.num_kv_heads,
+            head_dim=shape.head_dim,
+            stride=self.stride_bytes // shape.dtype.itemsize,
+            starts=tuple((next(starts), next(starts)) for _ in range(shape.num_layers)),
+        )
 
     def _starts(self) -> Iterator[int]:
         """Where k and v of the layers begin in the first block, counted in numbers."""
@@ -86,8 +84,3 @@ class KvLayout:
         start = (ARENA_HEADER_BYTES + BLOCK_HEADER_BYTES) // shape.dtype.itemsize
         part = shape.num_kv_heads * shape.head_dim * BLOCK_TOKENS
         yield from range(start, start + 2 * shape.num_layers * part, part)
-
-    def _view(self, numbers: Tensor, size: tuple[int, int, int, int], start: int) -> Tensor:
-        stride = self.stride_bytes // self.shape.dtype.itemsize
-        strides = (stride, size[2] * size[3], size[3], 1)
-        return torch.as_strided(numbers, size, strides, start)
