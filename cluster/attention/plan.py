@@ -12,7 +12,7 @@ Runs that attend the same segment share its entry, which is how a kernel comes t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import accumulate
 
 import torch
@@ -51,6 +51,11 @@ class AttentionPlan:
     segment_tokens: Tensor
     segment_offsets: Tensor
     block_ids: Tensor
+
+    @property
+    def num_numbers(self) -> int:
+        """Of all arrays together."""
+        return sum(getattr(self, each.name).numel() for each in fields(self))
 
 
 def plan_attention(runs: Sequence[Run]) -> AttentionPlan:

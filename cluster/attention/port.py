@@ -39,8 +39,12 @@ class Exchange(Protocol):
 
 
 class AttentionPort(Protocol):
+    def carries(self, plan: PartPlan, /) -> bool:
+        """Whether there is room for so much on the way."""
+        ...
+
     def prepare(self, plan: PartPlan, /) -> Exchange:
-        """Once a step, before its first layer. Raises Lost."""
+        """Once a step, before its first layer, for what the port carries. Raises Lost."""
         ...
 
     def close(self) -> None: ...
@@ -54,6 +58,9 @@ class LocalPort:
     backend: AttentionBackend
     k: Sequence[Tensor]
     v: Sequence[Tensor]
+
+    def carries(self, plan: PartPlan, /) -> bool:
+        return True
 
     def prepare(self, plan: PartPlan, /) -> LocalExchange:
         return LocalExchange(self, plan, self.backend.prepare(plan.attention))

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # For so long an answer is looked for before its reader sleeps: waking takes about as long.
 SPIN_US = 50
+# Queries, or parts, times heads times head_dim, in one lane.
+MAX_ROW_NUMBERS = 2**28
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,14 @@ class ChannelSizes:
     max_parts: int = 8192
     plan_numbers: int = 2**20
     lanes: int = 2
+
+    def hold(self, plan: PartPlan) -> bool:
+        """Whether a lane has room for the plan."""
+        return (
+            len(plan.queries) <= self.max_queries
+            and plan.num_parts <= self.max_parts
+            and plan.num_numbers <= self.plan_numbers
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,9 @@ class SharedMemoryPort:
     def num_ignored(self) -> int:
         """Answers that were not to what was posted last."""
         return self.client.num_ignored
+
+    def carries(self, plan: PartPlan, /) -> bool:
+        return self.sizes.hold(plan)
 
     def prepare(self, plan: PartPlan, /) -> SharedMemoryExchange:
         """Raises InvariantBroken for a plan that the channel cannot carry, or when all lanes are

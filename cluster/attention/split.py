@@ -40,6 +40,11 @@ class PartPlan:
     def num_parts(self) -> int:
         return len(self.rows)
 
+    @property
+    def num_numbers(self) -> int:
+        """Of `rows` and of all arrays of `attention`."""
+        return len(self.rows) + self.attention.num_numbers
+
 
 @dataclass(frozen=True, slots=True)
 class Fold:

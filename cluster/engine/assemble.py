@@ -21,15 +21,18 @@ from types import ModuleType
 
 import torch
 
+from cluster.attention.fallback import FallbackPort
 from cluster.attention.native import NativeBackend
 from cluster.attention.port import AttentionPort, LocalPort
 from cluster.attention.reference import ReferenceBackend
+from cluster.attention.shared_memory import MAX_ROW_NUMBERS, ChannelSizes
 from cluster.blocks.pool import BlockPool
 from cluster.blocks.segment import Home
 from cluster.clock import Clock
 from cluster.engine.device import open_device
 from cluster.engine.engine import Engine
 from cluster.engine.forward import EagerForward, Forward
+from cluster.engine.host_attention import HostAttention
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.engine.prefill_profile import Bench
 from cluster.engine.shelves import DeviceMemory, Shelves, Shelving, open_arena, open_shelves
@@ -122,7 +125,7 @@ class EngineOptions:
 @dataclass(frozen=True, slots=True)
 class Assembled:
     """`backend` says in words what computes: for logs, metrics and `thoth doctor`. Whoever ends the
-    engine closes its `shelves` after the last step."""
+    engine closes this after the last step."""
 
     engine: Engine
     shelves: Shelves
@@ -130,11 +133,22 @@ class Assembled:
     context_tokens: int
     block_bytes: int
 
+    def close(self, clock: Clock) -> None:
+        """Writes what is not on disk yet, and gives everything back."""
+        if self.engine.attention is not None:
+            self.engine.attention.close()
+        self.shelves.close(clock)
+
 
 def assemble_engine(
-    folder: Path, options: EngineOptions, clock: Clock, model_digest: str = ""
+    folder: Path,
+    options: EngineOptions,
+    clock: Clock,
+    model_digest: str = "",
+    kept: int | None = None,
 ) -> Assembled:
-    """Loads the weights: seconds. `model_digest` tells what is kept on disk for this model.
+    """Loads the weights: seconds. `model_digest` tells what is kept on disk for this model; `kept`
+    is the descriptor of a host's memory that another process left.
 
     Raises Refused for a model or choices that cannot be served.
     """
@@ -154,8 +168,9 @@ def assemble_engine(
     shape = kv_shape(config, options.kv)
     layout = KvLayout(shape, kv_fingerprint(model_digest, computed_by(options), shape))
     cpu = _cpu_attention(options)
-    arena = open_arena(options.shelving, layout)
-    ports = {} if arena is None else {Home.HOST: LocalPort(cpu, arena.k, arena.v)}
+    arena = open_arena(options.shelving, layout, kept)
+    port = None if arena is None else FallbackPort(LocalPort(cpu, arena.k, arena.v))
+    ports: dict[Home, AttentionPort] = {} if port is None else {Home.HOST: port}
     memory = _Memory(num_blocks, shape, cpu, ports)
     forward, kv = _forward(options, decoder, memory, limits)
     said = describe(options)
@@ -170,7 +185,13 @@ def assemble_engine(
             num_threads=options.threads,
         ),
         arena,
+        () if arena is None or kept is None else arena.scan(),
     )
+    attention = None
+    if port is not None and arena is not None and isinstance(cpu, NativeBackend):
+        sizes = _channel_sizes(config, options)
+        own_block_s = shelves.cache.transfer.attend_block_s
+        attention = HostAttention(port, arena, sizes, clock, own_block_s)
     engine = Engine(
         forward=forward,
         vocab_size=config.vocab_size,
@@ -178,8 +199,17 @@ def assemble_engine(
         clock=clock,
         host=shelves.host,
         disk=shelves.disk,
+        attention=attention,
     )
     return Assembled(engine, shelves, said, context_tokens, kv.shape.block_bytes)
+
+
+def _channel_sizes(config: DecoderConfig, options: EngineOptions) -> ChannelSizes:
+    """Steps that need more than this do without a worker."""
+    most = MAX_ROW_NUMBERS // (config.num_heads * config.head_dim)
+    rows = min(options.step_tokens, most)
+    parts = min(16 * options.step_tokens, most)
+    return ChannelSizes(config.num_heads, config.head_dim, max_queries=rows, max_parts=parts)
 
 
 def _num_blocks(options: EngineOptions, decoder: Decoder) -> int:

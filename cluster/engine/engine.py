@@ -5,7 +5,6 @@ The engine belongs to one thread. It knows token ids and no text, blocks and no 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -14,9 +13,10 @@ import torch
 
 from cluster.clock import Clock
 from cluster.engine.forward import Forward
+from cluster.engine.host_attention import HostAttention
 from cluster.engine.sampling import Drawn, Sampler
 from cluster.engine.step import lay_out
-from cluster.errors import InvalidArgument, Lost, ThothError
+from cluster.errors import InvalidArgument, ThothError
 from cluster.ids import RequestId
 from cluster.knowledge.cache import KnowledgeCache
 from cluster.knowledge.commands import DiskCommand, DiskDone, Move
@@ -25,8 +25,6 @@ from cluster.knowledge.snapshot import CacheSums, sums
 from cluster.request import Request, TokenLogprobs, WorkerLoad
 from cluster.scheduling.iteration import IterationScheduler
 from cluster.scheduling.plan import Finished, FirstToken, StepPlan
-
-log = logging.getLogger(__name__)
 
 # A step that has nothing to compute waits so long for a disk.
 DISK_WAIT_S = 0.05
@@ -81,6 +79,7 @@ class Engine:
     sampler: Sampler = field(default_factory=Sampler)
     host: HostHands | None = None
     disk: DiskHands | None = None
+    attention: HostAttention | None = None
 
     @property
     def cache(self) -> KnowledgeCache:
@@ -120,7 +119,7 @@ class Engine:
         started_s = self.clock.now_s()
         plan = self._plan(started_s)
         begun_s = self.clock.now_s()
-        plan, outcomes = self._run(plan)
+        outcomes = self._run(plan)
         drawn = {id: token for id, token in outcomes.items() if isinstance(token, Drawn)}
         failed = tuple((id, e) for id, e in outcomes.items() if isinstance(e, ThothError))
         now_s = self.clock.now_s()
@@ -149,6 +148,8 @@ class Engine:
         """The step's plan, its moves done. One that rests on a damaged copy is made anew."""
         finished: list[Finished] = []
         preempted: list[RequestId] = []
+        if self.attention is not None:
+            self.cache.attended_in(self.attention.block_s)
         while True:
             plan = self.scheduler.plan(now_s)
             finished += plan.finished
@@ -180,20 +181,12 @@ class Engine:
         for request_id, _ in failed:
             self.scheduler.cancelled(request_id)
 
-    def _run(self, plan: StepPlan) -> tuple[StepPlan, dict[RequestId, Drawn | ThothError]]:
-        """The plan as it was run: whole, or without chunks when a port was lost. Then every row is
-        computed again in the next step, over the keys and values that this one has written."""
+    def _run(self, plan: StepPlan) -> dict[RequestId, Drawn | ThothError]:
         if not plan.chunks:
-            return plan, {}
+            return {}
         step = lay_out(plan.chunks)
-        try:
-            logits = self.forward.logits(step)
-        except Lost as error:
-            log.warning("attention on the host is lost: %s", error)
-            self.scheduler.port_lost()
-            return replace(plan, chunks=()), {}
-        outcomes = self.sampler.draw(logits, step.draws)
-        return plan, dict(zip((draw.request_id for draw in step.draws), outcomes, strict=True))
+        outcomes = self.sampler.draw(self.forward.logits(step), step.draws)
+        return dict(zip((draw.request_id for draw in step.draws), outcomes, strict=True))
 
 
 def _prefill_rows(plan: StepPlan) -> int:

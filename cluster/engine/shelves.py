@@ -8,6 +8,7 @@ A host or a disk that cannot be had is done without, and said so: the service go
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +24,7 @@ from cluster.engine.tiers.disk_store import DiskStore
 from cluster.engine.tiers.host_arena import HostArena
 from cluster.engine.tiers.layout import KvLayout
 from cluster.engine.tiers.moves import Mover
-from cluster.errors import Unavailable
+from cluster.errors import Lost, Unavailable
 from cluster.ids import BlockId
 from cluster.knowledge.cache import CacheOptions, HostUse, KnowledgeCache, no_cache
 from cluster.knowledge.commands import Clear, Found, NodeRecord, SwapIn, SwapOut
@@ -161,19 +162,39 @@ def open_shelves(
     return Shelves(cache, mover, disk, arena)
 
 
-def open_arena(shelving: Shelving, layout: KvLayout) -> HostArena | None:
-    """The host's memory; None where that tier is not wanted, or cannot be had."""
-    if Tier.HOST not in shelving.tiers:
-        return None
-    num_blocks = shelving.host_bytes // layout.stride_bytes
+def open_arena(shelving: Shelving, layout: KvLayout, kept: int | None = None) -> HostArena | None:
+    """The host's memory; None where that tier is not wanted, or cannot be had.
+
+    `kept` is the descriptor of one that another worker left: it is taken over if it is what would
+    be made anew, and closed if not.
+    """
+    num_blocks = 0
+    if Tier.HOST in shelving.tiers:
+        num_blocks = shelving.host_bytes // layout.stride_bytes
+        if not num_blocks:
+            log.warning("cache.host_bytes %d hold no block: no host tier", shelving.host_bytes)
+    if kept is not None and (arena := _taken_over(kept, layout, num_blocks)):
+        return arena
     if not num_blocks:
-        log.warning("cache.host_bytes %d hold no block: no host tier", shelving.host_bytes)
         return None
     try:
         return HostArena.create(layout, num_blocks)
     except Unavailable as error:
         log.warning("no host tier: %s", error)
         return None
+
+
+def _taken_over(kept: int, layout: KvLayout, num_blocks: int) -> HostArena | None:
+    try:
+        arena = HostArena.attach(kept, layout)
+        if arena.num_blocks == num_blocks:
+            return arena
+        log.info("the host had %d blocks, and has %d now", arena.num_blocks, num_blocks)
+        arena.close()
+    except Lost as error:
+        log.info("what was left on the host is not taken over: %s", error.message)
+        os.close(kept)
+    return None
 
 
 def _open_disk(shelving: Shelving, arena: HostArena) -> DiskStore | None:

@@ -14,7 +14,7 @@ still reads or writes is not given out, save in the order of the moves.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from cluster.blocks.pool import BlockPool
@@ -88,8 +88,7 @@ class Visit:
 
 @dataclass(slots=True)
 class KnowledgeCache:
-    """The brain. `pool` is the device's, shared with the requests that run. `can_attend`: somebody
-    is there to attend what lies on the host."""
+    """The brain. `pool` is the device's, shared with the requests that run."""
 
     options: CacheOptions
     fingerprint: bytes
@@ -97,7 +96,6 @@ class KnowledgeCache:
     prefill: PrefillCost
     transfer: TransferCost
     counts: CacheCounts = field(init=False, default_factory=CacheCounts)
-    can_attend: bool = field(init=False, default=True)
     tree: KnowledgeTree = field(init=False)
     ranking: Ranking = field(init=False)
     host: HostTier = field(init=False)
@@ -170,9 +168,9 @@ class KnowledgeCache:
             case HostUse.AUTO:
                 seconds = dict(self._seconds_on_host(node, visit, may_load))
                 return min(seconds, key=lambda way: seconds[way])
-            case HostUse.ATTEND if self.can_attend:
+            case HostUse.ATTEND:
                 return Way.ATTEND
-            case HostUse.ATTEND | HostUse.LOAD:
+            case HostUse.LOAD:
                 return Way.LOAD if may_load else Way.COMPUTE
             case HostUse.RECOMPUTE:
                 return Way.COMPUTE
@@ -184,13 +182,17 @@ class KnowledgeCache:
         if may_load:
             yield Way.LOAD, node.num_blocks * self.transfer.host_block_s
         is_kept = visit.is_last or self.options.placement is Placement.SEGMENT
-        if self.can_attend and is_kept:
+        if is_kept:
             rows = node.num_blocks * visit.num_rows
             yield Way.ATTEND, rows * self.transfer.attend_block_s
 
     def may_extend(self, parent: Node | None) -> bool:
         """Whether what is computed under the node (None: the root) may be kept on the device."""
         return self.tree.may_lie(parent or self.tree.root, Tier.DEVICE)
+
+    def attended_in(self, block_s: float) -> None:
+        """Whoever attends on the host from now on takes so long for a block."""
+        self.transfer = replace(self.transfer, attend_block_s=block_s)
 
     def attend(self, node: Node) -> None:
         """A pinned node on the host is attended where it lies, until it is unpinned."""

@@ -127,19 +127,6 @@ class IterationScheduler:
             if self.cache.find(key) is not None:
                 self.cache.damaged(key)
 
-    def port_lost(self) -> None:
-        """Nobody attends on the host any more, for now. The plan is void, and who attended there
-        begins again: what lies there can still be loaded."""
-        self._planned = {}
-        self.cache.can_attend = False
-        for sequence in reversed(list(self._running)):
-            if sequence.attends_elsewhere:
-                self._preempt(sequence, self._set_back)
-
-    def port_found(self) -> None:
-        """Somebody attends on the host again."""
-        self.cache.can_attend = True
-
     def disk_done(self, event: DiskDone, now_s: float) -> None:
         """A disk has ended a command."""
         self.cache.disk_done(event, now_s)

@@ -86,11 +86,6 @@ class Sequence:
             return None
         return index
 
-    @property
-    def attends_elsewhere(self) -> bool:
-        """Whether some of it lies in a memory that is not the device's."""
-        return any(table.home is not Home.DEVICE for table in self.tables)
-
     def num_rows_after(self, index: int) -> int:
         """Rows that attend a leading segment, if the answer becomes as long as it may."""
         most = self.request.num_prompt_tokens + self.request.sampling.max_tokens

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from cluster.attention.backend import AttentionBackend
+from cluster.attention.fallback import FallbackPort
 from cluster.attention.native import NativeBackend
 from cluster.attention.port import AttentionPort, LocalPort
 from cluster.attention.reference import ReferenceBackend
@@ -55,6 +56,14 @@ def shared_memory(blocks: SharedBlocks, folder: Path) -> Iterator[AttentionPort]
         assert worker.end() == 0
 
 
+@contextmanager
+def with_fallback(blocks: SharedBlocks, folder: Path) -> Iterator[AttentionPort]:
+    with shared_memory(blocks, folder) as worker:
+        port = FallbackPort(LocalPort(native(), blocks.k, blocks.v))
+        port.attach(worker)
+        yield port
+
+
 # How it is made, and the backend whose bits its states have.
 MAKERS: dict[str, tuple[Maker, Callable[[], AttentionBackend]]] = {
     "local torch": (local_torch, ReferenceBackend)
@@ -63,6 +72,7 @@ if kernels_available():
     MAKERS |= {
         "local native": (local_native, native),
         "shared memory": (shared_memory, native),
+        "with fallback": (with_fallback, native),
     }
 
 

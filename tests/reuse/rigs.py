@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cluster.attention.backend import AttentionBackend
 from cluster.attention.door import enter
+from cluster.attention.fallback import FallbackPort
 from cluster.attention.port import AttentionPort, LocalPort
 from cluster.attention.shared_memory import ChannelSizes
 from cluster.blocks.pool import BlockPool
@@ -109,11 +109,17 @@ class Rig:
     engine: Engine
     shelves: Shelves
     kv: KvCache
-    ports: dict[Home, AttentionPort]
+    # Who attends on the host, where there is one.
+    port: FallbackPort | None
+
+    @property
+    def attending(self) -> FallbackPort:
+        assert self.port is not None
+        return self.port
 
     def close(self) -> None:
-        for port in self.ports.values():
-            port.close()
+        if self.port is not None:
+            self.port.close()
         self.shelves.close(self.engine.clock)
 
 
@@ -176,7 +182,10 @@ class Build:
         shelving = self.tiers.shelving(layout.stride_bytes, self.folder)
         arena = left(layout) if left is not None else open_arena(shelving, layout)
         attention = self.hands.attention()
-        ports = {} if arena is None else {Home.HOST: self.port(arena, attention)}
+        port = None if arena is None else FallbackPort(LocalPort(attention, arena.k, arena.v))
+        if port is not None and arena is not None and self.door is not None:
+            port.attach(self.enter(self.door, arena))
+        ports: dict[Home, AttentionPort] = {} if port is None else {Home.HOST: port}
         eager = EagerForward(model or self.hands.model(config), kv, attention, ports)
         forward = PoisonedForward(eager, poison)
         bench = KnownCosts(forward, self.num_blocks, config.max_position, 512, clock)
@@ -194,10 +203,8 @@ class Build:
             host=shelves.host and PoisonedHost(shelves.host, poison),
             disk=shelves.disk,
         )
-        return Rig(engine, shelves, kv, ports)
+        return Rig(engine, shelves, kv, port)
 
-    def port(self, arena: HostArena, attention: AttentionBackend) -> AttentionPort:
-        if self.door is None:
-            return LocalPort(attention, arena.k, arena.v)
+    def enter(self, door: Path, arena: HostArena) -> AttentionPort:
         sizes = ChannelSizes(self.config.num_heads, self.config.head_dim)
-        return enter(self.door, sizes, arena.kv, arena.fd, timeout_s=TIMEOUT_S)
+        return enter(door, sizes, arena.kv, arena.fd, timeout_s=TIMEOUT_S)

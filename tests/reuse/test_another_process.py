@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from cluster.blocks.segment import Home
 from cluster.ids import RequestId
 from cluster.kernels import kernels_available
 from cluster.knowledge.cache import HostUse
@@ -56,7 +55,7 @@ def machine_at(door: Path, folder: Path) -> tuple[Rig, Recorder]:
 
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP], ids=str)
-def test_when_the_worker_dies_or_stands_still_its_requests_load_and_the_others_go_on(
+def test_when_the_worker_dies_or_stands_still_nobody_notices(
     blow: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rigs, "TIMEOUT_S", 0.5)
@@ -73,7 +72,7 @@ def test_when_the_worker_dies_or_stands_still_its_requests_load_and_the_others_g
             step(machine.engine, recorder, stories)
         worker.process.send_signal(blow)
         while machine.engine.has_work:
-            step(machine.engine, recorder, stories)
+            assert step(machine.engine, recorder, stories).num_preempted == 0
         worker.process.send_signal(signal.SIGCONT)
         for request in requests:
             (whole,) = ask(*rig(tmp_path / str(request.id)), request)
@@ -87,10 +86,9 @@ def assert_served_again(machine: Rig, recorder: Recorder, heir: Worker, folder: 
     arena = machine.shelves.arena
     assert arena is not None
     before = machine.shelves.cache.counts.attended_blocks
-    machine.ports[Home.HOST].close()
-    entered = replace(build(folder), door=heir.path).port(arena, HANDS.attention())
-    machine.ports[Home.HOST] = entered
-    machine.engine.scheduler.port_found()
+    assert (machine.attending.worker, machine.attending.num_lost) == (None, 1)
+    entered = build(folder).enter(heir.path, arena)
+    machine.attending.attach(entered)
     sink(machine)
     stories = {RequestId("again"): Story()}
     machine.engine.submit(LIBRARY.request("again", [0, 1], (2,)))
@@ -98,4 +96,5 @@ def assert_served_again(machine: Rig, recorder: Recorder, heir: Worker, folder: 
         step(machine.engine, recorder, stories)
     assert len(stories[RequestId("again")].tokens) == 4
     assert machine.shelves.cache.counts.attended_blocks > before
+    assert machine.attending.worker is entered
     machine.close()

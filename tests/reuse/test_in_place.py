@@ -11,7 +11,6 @@ from torch import Tensor
 from cluster.attention.port import AttentionPort, Exchange
 from cluster.attention.split import PartPlan
 from cluster.attention.state import State
-from cluster.blocks.segment import Home
 from cluster.errors import Lost
 from cluster.ids import RequestId
 from cluster.knowledge.cache import HostUse
@@ -126,11 +125,14 @@ class Failing:
     port: AttentionPort
     fails_at: int | None = None
 
+    def carries(self, plan: PartPlan, /) -> bool:
+        return True
+
     def prepare(self, plan: PartPlan, /) -> FailingExchange:
         return FailingExchange(self, self.port.prepare(plan))
 
     def close(self) -> None:
-        self.port.close()
+        """It is the machine's own that stands behind it."""
 
 
 @dataclass
@@ -151,12 +153,12 @@ class FailingExchange:
 
 
 @pytest.mark.parametrize("layer", [0, CONFIG.num_layers - 1])
-def test_when_the_port_is_lost_its_requests_load_and_the_others_go_on(
+def test_when_the_port_is_lost_its_layer_is_computed_here_and_the_step_goes_on(
     layer: int, tmp_path: Path
 ) -> None:
     machine, recorder = sunk(tmp_path, HostUse.ATTEND)
-    failing = Failing(machine.ports[Home.HOST])
-    machine.ports[Home.HOST] = failing
+    failing = Failing(machine.attending.own)
+    machine.attending.attach(failing)
     requests = [
         LIBRARY.request("on the host", [0, 1], (9, 3)),
         LIBRARY.request("not", [3], (4,), salt=b"another"),
@@ -168,21 +170,14 @@ def test_when_the_port_is_lost_its_requests_load_and_the_others_go_on(
         step(machine.engine, recorder, stories)
     failing.fails_at = layer
     lost = step(machine.engine, recorder, stories)
-    assert lost.tokens == ()
-    assert step(machine.engine, recorder, stories).num_preempted == 1
+    assert (len(lost.tokens), lost.num_preempted) == (2, 0)
+    assert (machine.attending.worker, machine.attending.num_lost) == (None, 1)
     while machine.engine.has_work:
         step(machine.engine, recorder, stories)
     for request in requests:
         (whole,) = ask(*rig(tmp_path / str(request.id)), request)
         assert_same_bits(stories[request.id], whole)
         assert len(stories[request.id].tokens) == 4
-    assert sum(bool(node.device) for node in nodes_of(machine)) == 5
-    machine.engine.scheduler.port_found()
-    failing.fails_at = None
-    sink(machine)
-    (again,) = ask(machine, recorder, LIBRARY.request("again", [0, 1], (2,)))
-    assert machine.shelves.cache.counts.attended_blocks == 2 * BLOCKS
-    assert len(again.tokens) == 4
 
 
 def flip(machine: Rig, node: Node) -> None:
