@@ -11,11 +11,12 @@ from pathlib import Path
 
 from cluster.attention.door import Door
 from cluster.attention.server import AttentionServer
+from cluster.clock import MonotonicClock
 
 
 def main(path: str, num_threads: str) -> None:
     server = AttentionServer(int(num_threads))
-    door = Door(Path(path), server)
+    door = Door(Path(path), server, MonotonicClock())
     visits = threading.Thread(target=door.run)
     visits.start()
     print("open", flush=True)

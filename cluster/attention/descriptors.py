@@ -3,6 +3,9 @@
     client    ---- an offer: length, JSON; four descriptors with its first byte --->    server
               <--- an answer: length, JSON; empty, or what is wrong ----------------
 
+    client    ---- a claim: length, JSON ------------------------------------------>    server
+              <--- an answer; the memory's descriptor with it, where it is kept ----
+
 Each side has checked what it got before it is used: memory that cannot be cut off under its reader,
 of the size that was said, and eventfds.
 """
@@ -29,6 +32,7 @@ _MOST_BYTES = 2**16
 # More than the four that are wanted, so that what comes too many is closed.
 _MOST_DESCRIPTORS = 16
 _NUM_DESCRIPTORS = 4
+_MOST_NAME = 200
 # Linux 6.5: a pidfd of the peer, which cannot have become another process meanwhile.
 _SO_PEERPIDFD = 77
 _CREDENTIALS = struct.Struct("<iII")
@@ -38,50 +42,83 @@ _INT = array("i").itemsize
 @dataclass(frozen=True, slots=True)
 class Offer:
     """A client's channel, and its keys and values in `kv_memory`, which can only be read. The
-    descriptors are the receiver's."""
+    descriptors are the receiver's. Whoever comes later under the name of the `owner` may claim the
+    memory; without a name nobody may."""
 
     ends: ChannelEnds
     kv: SharedKv
     kv_memory: int
+    owner: str = ""
 
     def close(self) -> None:
         _close((*self.ends.descriptors, self.kv_memory))
 
 
-def offer(peer: socket.socket, ends: ChannelEnds, kv: SharedKv, kv_memory: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A client wants the memory that was kept for this owner."""
+
+    owner: str
+
+    def close(self) -> None:
+        """Nothing came with it."""
+
+
+def offer(peer: socket.socket, offered: Offer) -> None:
     """Until the server serves the channel. Raises Refused when it does not, Lost when it is gone or
     says nothing before the socket's timeout."""
-    message = _framed({"sizes": asdict(ends.sizes), "kv": asdict(kv)})
+    ends, kv = offered.ends, offered.kv
+    message = {"owner": offered.owner, "sizes": asdict(ends.sizes), "kv": asdict(kv)}
     # Whoever gets this one cannot map it to be written.
-    readable = os.open(f"/proc/self/fd/{kv_memory}", os.O_RDONLY | os.O_CLOEXEC)
+    readable = _opened_again(offered.kv_memory, os.O_RDONLY)
     try:
         with _lost_with_the_peer():
-            sent = socket.send_fds(peer, [message], [*ends.descriptors, readable])
-            if sent < len(message):
-                peer.sendall(message[sent:])
-            answered = _message(peer, _LENGTH.unpack(_exactly(peer, _LENGTH.size))[0])
+            _send(peer, message, [*ends.descriptors, readable])
+            answered, came = _next(peer)
     finally:
         os.close(readable)
+    _close(came)
     if answered:
         raise Refused(f"the attention worker refused the channel: {answered.get('refused')}")
+
+
+def claim(peer: socket.socket, owner: str) -> int | None:
+    """The memory that was kept for the owner, to be read and written; None where none was. The
+    descriptor is the caller's. Raises Lost."""
+    with _lost_with_the_peer():
+        _send(peer, {"claim": owner}, [])
+        _, came = _next(peer)
+    try:
+        return _opened_again(came[0], os.O_RDWR) if came else None
+    except OSError as error:
+        raise Lost(f"what was kept cannot be written to: {error}") from error
+    finally:
+        _close(came)
 
 
 def answer(peer: socket.socket, refused: str = "") -> None:
     """Raises Lost."""
     with _lost_with_the_peer():
-        peer.sendall(_framed({"refused": refused[:1000]} if refused else {}))
+        _send(peer, {"refused": refused[:1000]} if refused else {}, [])
 
 
-def receive(peer: socket.socket) -> Offer:
-    """Raises InvalidArgument for what is no offer, and Lost when the peer is gone or says nothing
+def hand_over(peer: socket.socket, kept: int | None) -> None:
+    """The answer to a claim; the descriptor stays the caller's. Raises Lost."""
+    with _lost_with_the_peer():
+        _send(peer, {}, [] if kept is None else [kept])
+
+
+def receive(peer: socket.socket) -> Offer | Claim:
+    """Raises InvalidArgument for what is neither, and Lost when the peer is gone or says nothing
     before the socket's timeout; then no descriptor is left."""
     with _lost_with_the_peer():
-        first, descriptors = _begun(peer)
+        message, descriptors = _next(peer)
     try:
-        with _lost_with_the_peer():
-            first += _exactly(peer, _LENGTH.size - len(first))
-            message = _message(peer, _LENGTH.unpack(first)[0])
-        return _offer(message, descriptors)
+        if "claim" not in message:
+            return _offer(message, descriptors)
+        if descriptors:
+            raise InvalidArgument(f"{len(descriptors)} descriptors came with a claim")
+        return Claim(_name(message["claim"]))
     except BaseException:
         _close(descriptors)
         raise
@@ -103,6 +140,28 @@ def peer_pidfd(peer: socket.socket) -> int:
 def _framed(content: Mapping[str, Any]) -> bytes:
     packed = json.dumps(content).encode()
     return _LENGTH.pack(len(packed)) + packed
+
+
+def _send(peer: socket.socket, content: Mapping[str, Any], descriptors: Sequence[int]) -> None:
+    message = _framed(content)
+    sent = socket.send_fds(peer, [message], descriptors)
+    if sent < len(message):
+        peer.sendall(message[sent:])
+
+
+def _next(peer: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """A message, and the descriptors that came with it."""
+    first, descriptors = _begun(peer)
+    try:
+        first += _exactly(peer, _LENGTH.size - len(first))
+        return _message(peer, _LENGTH.unpack(first)[0]), descriptors
+    except BaseException:
+        _close(descriptors)
+        raise
+
+
+def _opened_again(memory: int, mode: int) -> int:
+    return os.open(f"/proc/self/fd/{memory}", mode | os.O_CLOEXEC)
 
 
 def _begun(peer: socket.socket) -> tuple[bytes, list[int]]:
@@ -158,7 +217,8 @@ def _offer(message: Mapping[str, Any], descriptors: Sequence[int]) -> Offer:
         if os.readlink(f"/proc/self/fd/{bell}") != "anon_inode:[eventfd]":
             raise InvalidArgument("a bell is no eventfd", field="channel")
     _check_memory(kv_memory, kv.num_bytes)
-    return Offer(ChannelEnds(memory, work_bell, answer_bell, sizes), kv, kv_memory)
+    owner = _name(message.get("owner"))
+    return Offer(ChannelEnds(memory, work_bell, answer_bell, sizes), kv, kv_memory, owner)
 
 
 def _check_memory(fd: int, num_bytes: int) -> None:
@@ -190,6 +250,14 @@ def _kv(said: dict[str, object]) -> SharedKv:
         raise InvalidArgument("a layer begins with k and with v", field="kv")
     numbers = {name: _number(size) for name, size in said.items()}
     return SharedKv(dtype=dtype, starts=tuple((pair[0], pair[1]) for pair in pairs), **numbers)
+
+
+def _name(said: object) -> str:
+    if not isinstance(said, str) or len(said) > _MOST_NAME:
+        raise InvalidArgument(
+            f"{said!r:.80} is no owner's name", field="owner", limit=f"{_MOST_NAME} characters"
+        )
+    return said
 
 
 def _number(said: object, end: int = 2**48) -> int:

@@ -20,15 +20,18 @@ import torch
 
 from cluster.attention import descriptors
 from cluster.attention.descriptors import Offer, answer, offer, peer_pidfd, receive
-from cluster.attention.door import Door, enter
+from cluster.attention.door import Door, enter, reclaim
 from cluster.attention.native import NativeBackend
 from cluster.attention.server import AttentionServer
 from cluster.attention.shared_kv import read_only
 from cluster.attention.shared_memory import ChannelEnds, ChannelSizes, SharedMemoryPort
+from cluster.clock import ManualClock
 from cluster.errors import InvalidArgument, Lost, Refused
 from cluster.kernels import kernels, kernels_available
 from tests.attention.shared_steps import SIZES, Rig, SharedBlocks, sealed_memory
-from tests.attention.workers import PATIENCE_S, wait_until
+from tests.attention.workers import PATIENCE_S, wait_until, worker_at
+
+KEEP_S = 30.0
 
 pytestmark = pytest.mark.skipif(not kernels_available(), reason="the kernels were not built")
 
@@ -45,11 +48,16 @@ def blocks() -> Iterator[SharedBlocks]:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Iterator[Path]:
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def path(tmp_path: Path, clock: ManualClock) -> Iterator[Path]:
     """A door in this process, which is as wide open as before when nobody is left."""
     before = open_descriptors()
     server = AttentionServer(1, spin_us=0)
-    door = Door(tmp_path / "door", server)
+    door = Door(tmp_path / "door", server, clock, keep_s=KEEP_S)
     visits = threading.Thread(target=door.run)
     visits.start()
     yield tmp_path / "door"
@@ -88,7 +96,7 @@ def test_a_client_is_served_until_it_leaves(path: Path, blocks: SharedBlocks) ->
 def test_an_offer_arrives_as_it_was_made(blocks: SharedBlocks, ends: ChannelEnds) -> None:
     received = crossed(ends, blocks)
     with closing(received):
-        assert received.kv == blocks.kv
+        assert (received.kv, received.owner) == (blocks.kv, "somebody")
         assert received.ends.sizes == ends.sizes
         for ours, theirs in zip(ends.descriptors, received.ends.descriptors, strict=True):
             assert os.path.sameopenfile(ours, theirs) or is_eventfd(theirs)
@@ -103,11 +111,13 @@ def test_an_offer_arrives_as_it_was_made(blocks: SharedBlocks, ends: ChannelEnds
 def crossed(ends: ChannelEnds, blocks: SharedBlocks) -> Offer:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        making = threading.Thread(target=offer, args=(ours, ends, blocks.kv, blocks.fd))
+        sent = Offer(ends, blocks.kv, blocks.fd, "somebody")
+        making = threading.Thread(target=offer, args=(ours, sent))
         making.start()
         received = receive(theirs)
         answer(theirs)
         making.join()
+    assert isinstance(received, Offer)
     return received
 
 
@@ -131,7 +141,7 @@ def test_the_peer_is_the_process_at_the_other_end(
 
 def message(ends: ChannelEnds, blocks: SharedBlocks) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(
-        json.dumps({"sizes": asdict(ends.sizes), "kv": asdict(blocks.kv)})
+        json.dumps({"owner": "", "sizes": asdict(ends.sizes), "kv": asdict(blocks.kv)})
     )
     return content
 
@@ -143,6 +153,8 @@ Damage = Callable[[dict[str, Any]], object]
     "damage",
     [
         lambda m: m.pop("kv"),
+        lambda m: m.pop("owner"),
+        lambda m: m.update(owner="x" * 201),
         lambda m: m["kv"].pop("stride"),
         lambda m: m["kv"].update(dtype="int8"),
         lambda m: m["kv"].update(dtype=3),
@@ -200,6 +212,8 @@ def test_what_is_no_message_is_refused_or_hung_up_on(
     assert "refused" in talked(path, struct.pack("<I", 40_000) + b"[" * 40_000, fds)
     assert "refused" in talked(path, whole, fds[:3])
     assert "refused" in talked(path, whole, [*fds, *fds])
+    assert "refused" in talked(path, framed({"claim": 3}), [])
+    assert "refused" in talked(path, framed({"claim": "x"}), fds)
     assert talked(path, whole[:-1], fds) == ""
     assert talked(path, b"x", fds) == ""
     enter(path, SIZES, blocks.kv, blocks.fd, timeout_s=PATIENCE_S).close()
@@ -247,6 +261,68 @@ def test_a_refused_client_keeps_nothing_open(path: Path, blocks: SharedBlocks) -
     with pytest.raises(Refused, match="7 heads"):
         enter(path, ChannelSizes(7, 24), blocks.kv, blocks.fd, timeout_s=PATIENCE_S)
     wait_until(lambda: open_descriptors() == before)
+
+
+def same_memory(fd: int, other: int) -> bool:
+    ours, theirs = os.fstat(fd), os.fstat(other)
+    return (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)
+
+
+def test_what_an_owner_left_is_handed_to_the_next_under_its_name_and_once(
+    path: Path, blocks: SharedBlocks
+) -> None:
+    def claimed(owner: str) -> int | None:
+        return reclaim(path, owner, timeout_s=PATIENCE_S)
+
+    def visit(owner: str) -> SharedMemoryPort:
+        return enter(path, SIZES, blocks.kv, blocks.fd, owner=owner, timeout_s=PATIENCE_S)
+
+    assert claimed("a") is None
+    port = visit("a")
+    # As long as it is there nobody else may write to its memory.
+    assert claimed("a") is None
+    port.close()
+    assert claimed("b") is None
+    kept = claimed("a")
+    assert kept is not None
+    assert same_memory(kept, blocks.fd)
+    with mmap.mmap(kept, blocks.kv.num_bytes) as memory:
+        memory[0] = 7
+    os.close(kept)
+    assert os.pread(blocks.fd, 1, 0) == b"\x07"
+    assert claimed("a") is None
+    visit("").close()
+    assert claimed("") is None
+    visit("a").close()
+    visit("a").close()
+    again = claimed("a")
+    assert again is not None
+    os.close(again)
+
+
+def test_what_nobody_claims_is_let_go_of(
+    path: Path, blocks: SharedBlocks, clock: ManualClock
+) -> None:
+    before = open_descriptors()
+    for wait_s, is_kept in ((KEEP_S - 1, True), (KEEP_S, False)):
+        port = enter(path, SIZES, blocks.kv, blocks.fd, owner="a", timeout_s=PATIENCE_S)
+        port.close()
+        wait_until(lambda: open_descriptors() == before + 1)
+        clock.advance(wait_s)
+        kept = reclaim(path, "a", timeout_s=PATIENCE_S)
+        assert (kept is not None) is is_kept
+        if kept is not None:
+            os.close(kept)
+        wait_until(lambda: open_descriptors() == before)
+
+
+def test_a_door_may_be_deep_in_a_folder(tmp_path: Path, blocks: SharedBlocks) -> None:
+    folder = tmp_path / ("f" * 100) / ("f" * 100)
+    folder.mkdir(parents=True)
+    with worker_at(folder / "door") as worker:
+        worker.port(blocks).close()
+        assert worker.end() == 0
+    assert not (folder / "door").exists()
 
 
 def test_views_never_leave_the_memory(blocks: SharedBlocks) -> None:
