@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from actors.attention_worker import AttentionWorker
 from actors.gpu_worker import GpuWorker
 from actors.retriever import Retriever
 from actors.roles import Body, Site
@@ -19,5 +20,7 @@ def make_body(desired: Desired, site: Site, config: ThothConfig) -> Body:
             return Retriever(site=site, config=config)
         case Role.GPU_WORKER:
             return GpuWorker(site=site, config=config)
+        case Role.ATTENTION_WORKER:
+            return AttentionWorker(site=site, config=config)
         case Role.GATEWAY | Role.SUPERVISOR:
             raise ValueError(f"no supervisor starts a {desired.role}")

@@ -9,8 +9,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from functools import partial
 
+from actors.attention_link import AttentionLink, reclaimed
 from actors.roles import Site, Station
 from actors.worker_engine import build_engine
 from actors.worker_metrics import WorkerMetrics
@@ -72,6 +72,7 @@ class GpuWorker:
         self._pauses = ShortPauses()
         self._grammars: Grammars | None = None
         self._reporting: asyncio.Task[None] | None = None
+        self._link = AttentionLink(self._station, config)
         self._station.server.add(
             worker_pb2_grpc.add_GpuWorkerServiceServicer_to_server, _Servicer(self)
         )
@@ -79,7 +80,11 @@ class GpuWorker:
     async def start(self) -> None:
         """Answers health at once, and is ready when the weights are in."""
         await self._station.open()
-        built = await asyncio.to_thread(build_engine, self._config, self.site.clock, self.site.name)
+        lease = self._station.lease
+        kept = await asyncio.to_thread(reclaimed, lease.member, lease.members, self._config)
+        built = await asyncio.to_thread(
+            build_engine, self._config, self.site.clock, self.site.name, kept
+        )
         self._model_name, self._context_tokens = built.model_name, built.context_tokens
         self._backend = built.backend
         self._grammars = built.grammars
@@ -90,17 +95,20 @@ class GpuWorker:
         def deliver(event: EngineEvent) -> None:
             loop.call_soon_threadsafe(self._handle, event)
 
-        close = partial(built.shelves.close, self.site.clock)
-        self._thread = EngineThread(built.engine, deliver, close)
+        self._thread = EngineThread(built.engine, deliver, built.close)
         self._pauses.begin()
         self._thread.start()
+        lease.set_runs_on(built.backend)
         await self._station.set_ready(True)
         self._reporting = asyncio.create_task(self._report_forever(), name="load reports")
+        if built.engine.attention is not None and self._config.attention_worker.count:
+            self._link.begin(built.engine.attention, self._thread)
 
     async def stop(self) -> None:
         if self._reporting is not None:
             self._reporting.cancel()
             await asyncio.gather(self._reporting, return_exceptions=True)
+        await self._link.end()
         await self._station.close()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.stop)
@@ -131,7 +139,7 @@ class GpuWorker:
         """The tree between two steps. Raises Starting while the model is being loaded."""
         if self._thread is None:
             raise Starting(f"{self.site.name} is loading its model", retry_after_s=2.0)
-        look = self._thread.look(lambda engine: snapshot(engine.cache, max_nodes))
+        look = self._thread.between_steps(lambda engine: snapshot(engine.cache, max_nodes))
         return await asyncio.wrap_future(look)
 
     def describe(self) -> worker_pb2.DescribeWorkerResponse:

@@ -15,6 +15,7 @@ from typing import Any
 import ray
 from ray import serve
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.bodies import make_body
 from actors.gateway.deployment import GatewayReplica
@@ -101,11 +102,20 @@ class RayStarter:
     def __init__(self, config: ThothConfig) -> None:
         self._config = config
 
-    async def start(self, desired: Desired) -> None:
-        num_cpus = 1 if desired.role is Role.GPU_WORKER else 0
-        named = _actor_class(BodyActor, desired.name, num_cpus=num_cpus, max_restarts=0)
+    async def start(self, desired: Desired, node: str) -> None:
+        named = _actor_class(BodyActor, desired.name, max_restarts=0, **self._needs(desired, node))
         handle = await asyncio.to_thread(named.remote, desired, self._config)
         await handle.start.remote()
+
+    def _needs(self, desired: Desired, node: str) -> dict[str, Any]:
+        """What Ray is asked for. A node that has gone since is no reason to stay away."""
+        needs: dict[str, Any] = {"num_cpus": 1 if desired.role is Role.GPU_WORKER else 0}
+        if node:
+            needs["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
+        resource = self._config.attention_worker.resource
+        if desired.role is Role.ATTENTION_WORKER and resource:
+            needs["resources"] = {resource: 1}
+        return needs
 
     async def stop(self, name: str) -> None:
         """Asks, then kills; returns when the name is free, or raises TimeoutError."""
@@ -141,15 +151,16 @@ def find_actor(name: str) -> Any | None:
         return None
 
 
-def _actor_class(body: type, name: str, *, num_cpus: int, max_restarts: int) -> Any:
-    """`body` as a detached actor under a fixed name: it outlives whoever created it."""
+def _actor_class(body: type, name: str, *, max_restarts: int, **needs: Any) -> Any:
+    """`body` as a detached actor under a fixed name: it outlives whoever created it. `needs` are
+    options of Ray's."""
     return ray.remote(body).options(
         name=name,
         namespace=NAMESPACE,
         lifetime="detached",
         get_if_exists=True,
-        num_cpus=num_cpus,
         max_restarts=max_restarts,
+        **needs,
     )
 
 

@@ -38,7 +38,7 @@ class LocalStarter:
         self._site_for = site_for
         self.bodies: dict[str, Body] = {}
 
-    async def start(self, desired: Desired) -> None:
+    async def start(self, desired: Desired, node: str) -> None:
         if desired.name in self.bodies:
             return
         body = make_body(desired, self._site_for(desired.name), self._config)

@@ -37,8 +37,9 @@ log = logging.getLogger(__name__)
 class Starter(Protocol):
     """Brings actors up and takes them down."""
 
-    async def start(self, desired: Desired) -> None:
-        """Returns when the actor's `start` has returned; adopts one that lives already."""
+    async def start(self, desired: Desired, node: str) -> None:
+        """Returns when the actor's `start` has returned; adopts one that lives already. `node` is
+        where it should be, empty where that is not said."""
         ...
 
     async def stop(self, name: str) -> None:
@@ -51,9 +52,17 @@ class Starter(Protocol):
 
 
 def desired_members(config: ThothConfig) -> tuple[Desired, ...]:
-    """What should be alive beside the gateways."""
-    workers = (Desired(Role.GPU_WORKER, f"gpu_worker-{i}") for i in range(config.gpu_worker.count))
-    return (Desired(Role.SCHEDULER, "scheduler"), Desired(Role.RETRIEVER, "retriever"), *workers)
+    """What should be alive beside the gateways. Attention workers stand beside the gpu_workers in
+    turn, or where their resource is."""
+    workers = [Desired(Role.GPU_WORKER, f"gpu_worker-{i}") for i in range(config.gpu_worker.count)]
+    attention = config.attention_worker
+    beside = [""] if attention.resource else [worker.name for worker in workers]
+    attending = (
+        Desired(Role.ATTENTION_WORKER, f"attention_worker-{i}", beside[i % len(beside)])
+        for i in range(attention.count)
+    )
+    others = (Desired(Role.SCHEDULER, "scheduler"), Desired(Role.RETRIEVER, "retriever"))
+    return (*others, *workers, *attending)
 
 
 class Supervisor:
@@ -66,7 +75,7 @@ class Supervisor:
         self._clock = site.clock
         self._starter = starter
         self._settings = config.supervisor
-        self._targets = config.home_dir / "run" / FILE_NAME
+        self._targets = config.run_dir / FILE_NAME
         self._started_s = site.clock.now_s()
         policy = LeasePolicy(
             lease_s=self._settings.lease_s,
@@ -152,7 +161,7 @@ class Supervisor:
             if command.attempt > 1:
                 self._restarts.labels(desired.role).inc()
                 await self._starter.stop(desired.name)
-            await self._starter.start(desired)
+            await self._starter.start(desired, command.node)
         except Exception:
             # Whatever a starter fails with, the brain's answer is the same: again, a little later.
             log.exception("%s did not start", desired.name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from cluster.clock import Clock
 from cluster.config import GpuWorkerConfig, ThothConfig
@@ -17,7 +19,7 @@ from cluster.engine.assemble import (
 )
 from cluster.engine.engine import Engine
 from cluster.engine.sampling import Sampler
-from cluster.engine.shelves import Shelves, Shelving
+from cluster.engine.shelves import Shelving
 from cluster.knowledge.cache import HostUse
 from cluster.knowledge.node import Admission, Placement, Tier
 from cluster.knowledge.policies import PolicyName
@@ -28,10 +30,11 @@ from cluster.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """An engine and what is to be said of it: `backend` says what computes."""
+    """An engine and what is to be said of it: `backend` says what computes. `close` is called on
+    its thread after the last step."""
 
     engine: Engine
-    shelves: Shelves
+    close: Callable[[], None]
     model_name: str
     context_tokens: int
     grammars: Grammars
@@ -39,19 +42,20 @@ class Built:
     block_bytes: int
 
 
-def build_engine(config: ThothConfig, clock: Clock, name: str) -> Built:
-    """Loads the weights: seconds. Workers of one home keep their documents apart, by `name`.
+def build_engine(config: ThothConfig, clock: Clock, name: str, kept: int | None = None) -> Built:
+    """Loads the weights: seconds. Workers of one home keep their documents apart, by `name`; `kept`
+    is the host's memory of the one that had this name before.
 
     Raises Refused for a model that cannot be served.
     """
     folder = resolve_model(config.model.source, config.models_dir)
     options = engine_options(config, name)
-    assembled = assemble_engine(folder.path, options, clock, folder.fingerprint)
+    assembled = assemble_engine(folder.path, options, clock, folder.fingerprint, kept)
     engine = assembled.engine
     grammars = Grammars(Tokenizer.from_folder(folder.path), engine.vocab_size)
     return Built(
         replace(engine, sampler=Sampler(grammars)),
-        assembled.shelves,
+        partial(assembled.close, clock),
         config.model.name or folder.name,
         assembled.context_tokens,
         grammars,

@@ -134,6 +134,9 @@ def _show(report: Report) -> None:
         for seat in report.seats:
             rows.add_row(*_row(seat))
         console.print(rows)
+        for member in (seat.member for seat in report.seats if seat.member.runs_on):
+            said = f"{member.name} runs on {member.runs_on}"
+            console.print(said, markup=False, soft_wrap=True)
     said = "ready" if report.is_ready else report.why
     console.print(f"{report.http}: {said}", markup=False, soft_wrap=True)
 

@@ -2,6 +2,7 @@
 
 from cluster.config.load import load_config, load_file, parse_overrides, ray_auth_mode
 from cluster.config.schema import (
+    AttentionWorkerConfig,
     GatewayConfig,
     GpuWorkerConfig,
     ModelConfig,
@@ -12,6 +13,7 @@ from cluster.config.schema import (
 )
 
 __all__ = [
+    "AttentionWorkerConfig",
     "GatewayConfig",
     "GpuWorkerConfig",
     "ModelConfig",

@@ -91,6 +91,35 @@ class GpuWorkerConfig(Section):
     )
 
 
+class AttentionWorkerConfig(Section):
+    """Processes beside the gpu_workers that attend what lies in the host tier."""
+
+    count: int = Field(
+        0,
+        ge=0,
+        description="Number of workers, best one for each NUMA node with a gpu_worker. Without one "
+        "each gpu_worker attends what it has on the host by itself.",
+    )
+    threads: Count | None = Field(
+        None, description="Threads that compute, per worker; by default one for each of its cpus."
+    )
+    timeout_s: Seconds = Field(
+        3.0,
+        description="A worker that owes an answer for so long is lost: the gpu_worker goes on by "
+        "itself, until it finds one that answers.",
+    )
+    keep_s: Seconds = Field(
+        60.0,
+        description="The host tier of a gpu_worker that died is kept so long for the one that is "
+        "started in its place.",
+    )
+    resource: str | None = Field(
+        None,
+        description="A custom resource of Ray, one of which each worker takes: they run on the "
+        "nodes that have it. By default they run on the nodes of the gpu_workers.",
+    )
+
+
 class CacheConfig(Section):
     """The knowledge cache of every gpu_worker: documents' keys and values, kept for reuse."""
 
@@ -195,6 +224,7 @@ class ThothConfig(Section):
     )
     model: ModelConfig = Field(default_factory=ModelConfig)
     gpu_worker: GpuWorkerConfig = Field(default_factory=GpuWorkerConfig)
+    attention_worker: AttentionWorkerConfig = Field(default_factory=AttentionWorkerConfig)
     cache: CacheConfig = Field(default_factory=CacheConfig)
     retriever: RetrieverConfig = Field(default_factory=RetrieverConfig)
     gateway: GatewayConfig = Field(default_factory=GatewayConfig)
@@ -203,6 +233,10 @@ class ThothConfig(Section):
     @property
     def home_dir(self) -> Path:
         return self.home.expanduser()
+
+    @property
+    def run_dir(self) -> Path:
+        return self.home_dir / "run"
 
     @property
     def models_dir(self) -> Path:

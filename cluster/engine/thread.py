@@ -33,10 +33,10 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """A question about the engine as it stands between two steps."""
+class Between:
+    """Work that the engine's thread does between two steps: a question, or a change."""
 
-    question: Callable[[Engine], object]
+    work: Callable[[Engine], object]
     answer: Future[object]
 
 
@@ -84,7 +84,7 @@ class EngineThread:
         self._deliver = deliver
         self._close = close
         self._has_ended = False
-        self._mailbox: queue.SimpleQueue[Submit | Cancel | Look | Stop] = queue.SimpleQueue()
+        self._mailbox: queue.SimpleQueue[Submit | Cancel | Between | Stop] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._live, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -96,10 +96,10 @@ class EngineThread:
     def cancel(self, request_id: RequestId) -> None:
         self._mailbox.put(Cancel(request_id))
 
-    def look(self, question: Callable[[Engine], Answer]) -> Future[Answer]:
-        """What the engine's thread says between two steps; cancelled when it ends before."""
+    def between_steps(self, work: Callable[[Engine], Answer]) -> Future[Answer]:
+        """What comes of it on the engine's thread; cancelled when that ends before."""
         answer: Future[Answer] = Future()
-        self._mailbox.put(Look(question, cast("Future[object]", answer)))
+        self._mailbox.put(Between(work, cast("Future[object]", answer)))
         if self._has_ended:
             self._end()
         return answer
@@ -123,10 +123,10 @@ class EngineThread:
         finally:
             self._end()
 
-    def _answer(self, question: Callable[[Engine], object], answer: Future[object]) -> None:
-        """A question that fails is the asker's to hear of; the engine goes on."""
+    def _answer(self, work: Callable[[Engine], object], answer: Future[object]) -> None:
+        """Work that fails is the asker's to hear of; the engine goes on."""
         try:
-            answer.set_result(question(self._engine))
+            answer.set_result(work(self._engine))
         except Exception as error:
             answer.set_exception(error)
 
@@ -136,7 +136,7 @@ class EngineThread:
         with suppress(queue.Empty):
             while True:
                 mail = self._mailbox.get_nowait()
-                if isinstance(mail, Look):
+                if isinstance(mail, Between):
                     mail.answer.cancel()
 
     def _close_after_death(self) -> None:
@@ -159,10 +159,10 @@ class EngineThread:
                 return False
             self._handle(mail)
 
-    def _handle(self, mail: Submit | Cancel | Look) -> None:
+    def _handle(self, mail: Submit | Cancel | Between) -> None:
         match mail:
-            case Look(question, answer):
-                self._answer(question, answer)
+            case Between(work, answer):
+                self._answer(work, answer)
             case Submit(request):
                 try:
                     self._engine.submit(request)

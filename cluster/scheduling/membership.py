@@ -2,7 +2,7 @@
 
 A member *holds a lease*; whatever follows, follows from leases ending.
 
-    wanted, never seen          -> Start
+    wanted, never seen          -> Start (beside another: once that one was seen)
     wanted, lease ended         -> Start again (after a pause that doubles), counted as a restart
     not wanted, lease ended     -> forgotten
     no gateway for `idle_s`     -> ShutDown
@@ -22,13 +22,15 @@ class Role(StrEnum):
     GATEWAY = "gateway"
     SCHEDULER = "scheduler"
     GPU_WORKER = "gpu_worker"
+    ATTENTION_WORKER = "attention_worker"
     RETRIEVER = "retriever"
     SUPERVISOR = "supervisor"
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A process of the cluster. `name` outlives it, `incarnation` does not."""
+    """A process of the cluster. `name` outlives it, `incarnation` does not; `runs_on` says in words
+    what it computes with."""
 
     role: Role
     name: str
@@ -38,23 +40,27 @@ class Member:
     is_ready: bool
     pid: int
     node: str = ""
+    runs_on: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """An actor that should be alive."""
+    """An actor that should be alive: on the node of the one that it is to stand `beside`, if one is
+    named."""
 
     role: Role
     name: str
+    beside: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Command: bring this actor up. The first attempt adopts one that lives under the name already;
-    a later one replaces it, for it no longer answers."""
+    """Command: bring this actor up, on `node` if that is named. The first attempt adopts one that
+    lives under the name already; a later one replaces it, for it no longer answers."""
 
     desired: Desired
     attempt: int
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +152,19 @@ class Membership:
         for seat in self._seats.values():
             if seat.expires_s and now_s >= seat.expires_s:
                 self._vacate(seat)
-            if not seat.expires_s and now_s >= seat.start_after_s:
+            node = self._node_for(seat.desired)
+            if not seat.expires_s and now_s >= seat.start_after_s and node is not None:
                 seat.num_starts += 1
                 seat.expires_s = now_s + self.policy.start_s
-                commands.append(Start(seat.desired, seat.num_starts))
+                commands.append(Start(seat.desired, seat.num_starts, node))
         return commands
+
+    def _node_for(self, desired: Desired) -> str | None:
+        """None: the one to stand beside is not there."""
+        if not desired.beside:
+            return ""
+        neighbour = self._seats[desired.beside].member
+        return None if neighbour is None else neighbour.node
 
     def _vacate(self, seat: _Seat) -> None:
         pause_s = min(self.policy.backoff_s * 2**seat.num_failures, self.policy.max_backoff_s)

@@ -205,6 +205,38 @@ CACHE_FAILED_WRITES = Counter(
     "thoth_cache_failed_writes_total", "Nodes that could not be written to disk."
 )
 
+# Attention workers, and the gpu_workers that they serve.
+ATTENTION_CLIENTS = Gauge(
+    "thoth_attention_clients", "GPU workers that an attention worker computes for."
+)
+ATTENTION_LAYERS = Counter(
+    "thoth_attention_layers_total", "Layers of steps for which an attention worker computed."
+)
+ATTENTION_PARTS = Counter(
+    "thoth_attention_parts_total",
+    "Partial states that an attention worker computed: one for each row of a step and each stretch "
+    "of its context on the host.",
+)
+ATTENTION_ERRORS = Counter(
+    "thoth_attention_errors_total", "Layers that an attention worker answered with an error."
+)
+ATTENTION_BUSY_SECONDS = Counter(
+    "thoth_attention_busy_seconds_total", "Seconds in which an attention worker computed."
+)
+ATTENTION_UNPINNED = Gauge(
+    "thoth_attention_unpinned",
+    "1 where the system did not let an attention worker keep to its cpus, or to its node's memory.",
+    (Label("what", ("cpus", "memory")),),
+)
+ATTENTION_ATTACHED = Gauge(
+    "thoth_attention_attached",
+    "1 while an attention worker attends for this gpu_worker, 0 while it does so itself.",
+)
+ATTENTION_LOST = Counter(
+    "thoth_attention_lost_total",
+    "Attention workers that were lost while they attended: the step went on without them.",
+)
+
 # Retriever.
 RETRIEVAL_SECONDS = Histogram(
     "thoth_retrieval_seconds",
@@ -250,6 +282,14 @@ CATALOGUE: tuple[Counter | Gauge | Histogram, ...] = (
     CACHE_ATTENDED_BYTES,
     CACHE_FAULTS,
     CACHE_FAILED_WRITES,
+    ATTENTION_CLIENTS,
+    ATTENTION_LAYERS,
+    ATTENTION_PARTS,
+    ATTENTION_ERRORS,
+    ATTENTION_BUSY_SECONDS,
+    ATTENTION_UNPINNED,
+    ATTENTION_ATTACHED,
+    ATTENTION_LOST,
     RETRIEVAL_SECONDS,
     DOCUMENTS,
     CHUNKS,

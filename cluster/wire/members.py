@@ -33,6 +33,7 @@ _ROLES = {
     Role.GATEWAY: supervisor_pb2.ROLE_GATEWAY,
     Role.SCHEDULER: supervisor_pb2.ROLE_SCHEDULER,
     Role.GPU_WORKER: supervisor_pb2.ROLE_GPU_WORKER,
+    Role.ATTENTION_WORKER: supervisor_pb2.ROLE_ATTENTION_WORKER,
     Role.RETRIEVER: supervisor_pb2.ROLE_RETRIEVER,
     Role.SUPERVISOR: supervisor_pb2.ROLE_SUPERVISOR,
 }
@@ -49,6 +50,7 @@ def member_to_pb(member: Member) -> supervisor_pb2.Member:
         is_ready=member.is_ready,
         pid=member.pid,
         node=member.node,
+        runs_on=member.runs_on,
     )
 
 
@@ -62,6 +64,7 @@ def member_from_pb(message: supervisor_pb2.Member) -> Member:
         is_ready=message.is_ready,
         pid=message.pid,
         node=message.node,
+        runs_on=message.runs_on,
     )
 
 
@@ -105,6 +108,10 @@ class Lease:
         """Renews once, so that the view is there, and goes on in the background."""
         await self._try_renew()
         self._task = asyncio.create_task(self._keep(), name="lease")
+
+    def set_runs_on(self, runs_on: str) -> None:
+        """Said with the next renewal."""
+        self.member = replace(self.member, runs_on=runs_on)
 
     async def set_ready(self, is_ready: bool) -> None:
         self.member = replace(self.member, is_ready=is_ready)

@@ -31,6 +31,7 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_GPU_WORKER: _Role.ValueType  # 3
     ROLE_RETRIEVER: _Role.ValueType  # 4
     ROLE_SUPERVISOR: _Role.ValueType  # 5
+    ROLE_ATTENTION_WORKER: _Role.ValueType  # 6
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper): ...
 
@@ -40,6 +41,7 @@ ROLE_SCHEDULER: Role.ValueType  # 2
 ROLE_GPU_WORKER: Role.ValueType  # 3
 ROLE_RETRIEVER: Role.ValueType  # 4
 ROLE_SUPERVISOR: Role.ValueType  # 5
+ROLE_ATTENTION_WORKER: Role.ValueType  # 6
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 @_typing.final
@@ -54,6 +56,7 @@ class Member(_message.Message):
     IS_READY_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
+    RUNS_ON_FIELD_NUMBER: _builtins.int
     role: Global___Role.ValueType
     name: _builtins.str
     """Unique and kept over restarts: gpu_worker-0."""
@@ -66,6 +69,8 @@ class Member(_message.Message):
     is_ready: _builtins.bool
     pid: _builtins.int
     node: _builtins.str
+    runs_on: _builtins.str
+    """In words, what it computes with; empty for whoever only passes messages on."""
     def __init__(
         self,
         *,
@@ -77,10 +82,11 @@ class Member(_message.Message):
         is_ready: _builtins.bool = ...,
         pid: _builtins.int = ...,
         node: _builtins.str = ...,
+        runs_on: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "incarnation", b"incarnation", "is_ready", b"is_ready", "metrics_address", b"metrics_address", "name", b"name", "node", b"node", "pid", b"pid", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "incarnation", b"incarnation", "is_ready", b"is_ready", "metrics_address", b"metrics_address", "name", b"name", "node", b"node", "pid", b"pid", "role", b"role", "runs_on", b"runs_on"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
