@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from actors.attention_link import AttentionLink, reclaimed
+from actors.places import keep_to
 from actors.roles import Site, Station
 from actors.worker_engine import build_engine
 from actors.worker_metrics import WorkerMetrics
@@ -98,6 +99,7 @@ class GpuWorker:
         self._thread = EngineThread(built.engine, deliver, built.close)
         self._pauses.begin()
         self._thread.start()
+        self._thread.between_steps(lambda _: keep_to(built.place))
         lease.set_runs_on(built.backend)
         await self._station.set_ready(True)
         self._reporting = asyncio.create_task(self._report_forever(), name="load reports")

@@ -8,6 +8,7 @@ the device and those that attend beside it.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.config import ThothConfig
-from cluster.numa import CorePlan, Node, Topology, format_ids, plan_cores
+from cluster.numa import CorePlan, Node, Topology, format_ids, pin_to, plan_cores
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,48 @@ def places(topology: Topology, config: ThothConfig) -> tuple[Place, ...]:
     )
 
 
+def place_of_worker(topology: Topology, config: ThothConfig, name: str) -> Place | None:
+    """A gpu_worker's: that of its GPU, where the machine tells. None where nobody attends beside
+    it: then it may compute anywhere."""
+    if not config.attention_worker.count:
+        return None
+    offered = places(topology, config)
+    number = ordinal(name)
+    if config.gpu_worker.device == "cuda" and number < len(topology.gpus):
+        near = (place for place in offered if place.host.id == topology.gpus[number].node)
+        offered = tuple(near) or offered
+    return offered[number % len(offered)]
+
+
+def threads_of_worker(topology: Topology, config: ThothConfig, place: Place | None) -> int:
+    """A gpu_worker's share of the cores that its like have on the node, or on the machine."""
+    worker = config.gpu_worker
+    if worker.threads is not None:
+        return worker.threads
+    if place is not None:
+        return max(1, len(place.cores.gpu_worker) // _workers_each(topology, config))
+    quota = topology.limits.quota_cpus
+    cpus = topology.num_cpus if quota is None else min(topology.num_cpus, int(quota))
+    return max(1, cpus // worker.count)
+
+
+def keep_to(place: Place | None) -> None:
+    """The calling thread, and those that it starts, compute where a gpu_worker does."""
+    if place is None:
+        return
+    pinning = pin_to(place.memory_node, place.cores.gpu_worker)
+    for denied in filter(None, (pinning.cpus_denied, pinning.memory_denied)):
+        log.warning("a gpu_worker is not pinned: %s", denied)
+
+
+def _workers_each(topology: Topology, config: ThothConfig) -> int:
+    return -(-config.gpu_worker.count // len(topology.hosts))
+
+
 def _reserved(topology: Topology, config: ThothConfig, host: Node) -> int:
     """Cores of a host for the gpu_workers on it: on the cpu device half, if they do not say."""
     worker = config.gpu_worker
-    num_workers = -(-worker.count // len(topology.hosts))
+    num_workers = _workers_each(topology, config)
     if worker.threads is not None:
         return worker.threads * num_workers
     is_on_cpu = worker.device == "cpu"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from actors.places import Place, keep_to, place_of_worker, threads_of_worker
 from cluster.clock import Clock
-from cluster.config import GpuWorkerConfig, ThothConfig
+from cluster.config import ThothConfig
 from cluster.engine.assemble import (
     Backend,
     Device,
@@ -24,14 +24,15 @@ from cluster.knowledge.cache import HostUse
 from cluster.knowledge.node import Admission, Placement, Tier
 from cluster.knowledge.policies import PolicyName
 from cluster.models.catalogue import resolve_model
+from cluster.numa import read_topology, unpinned_after
 from cluster.text.grammar import Grammars
 from cluster.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """An engine and what is to be said of it: `backend` says what computes. `close` is called on
-    its thread after the last step."""
+    """An engine and what is to be said of it: `backend` says what computes, and `place` where its
+    thread is to keep to. `close` is called on that thread after the last step."""
 
     engine: Engine
     close: Callable[[], None]
@@ -40,6 +41,7 @@ class Built:
     grammars: Grammars
     backend: str
     block_bytes: int
+    place: Place | None
 
 
 def build_engine(config: ThothConfig, clock: Clock, name: str, kept: int | None = None) -> Built:
@@ -49,8 +51,12 @@ def build_engine(config: ThothConfig, clock: Clock, name: str, kept: int | None 
     Raises Refused for a model that cannot be served.
     """
     folder = resolve_model(config.model.source, config.models_dir)
-    options = engine_options(config, name)
-    assembled = assemble_engine(folder.path, options, clock, folder.fingerprint, kept)
+    topology = read_topology()
+    place = place_of_worker(topology, config, name)
+    options = engine_options(config, threads_of_worker(topology, config, place), name)
+    with unpinned_after():
+        keep_to(place)
+        assembled = assemble_engine(folder.path, options, clock, folder.fingerprint, kept)
     engine = assembled.engine
     grammars = Grammars(Tokenizer.from_folder(folder.path), engine.vocab_size)
     return Built(
@@ -61,17 +67,18 @@ def build_engine(config: ThothConfig, clock: Clock, name: str, kept: int | None 
         grammars,
         assembled.backend,
         assembled.block_bytes,
+        place,
     )
 
 
-def engine_options(config: ThothConfig, name: str = "worker") -> EngineOptions:
+def engine_options(config: ThothConfig, threads: int, name: str) -> EngineOptions:
     worker = config.gpu_worker
     return EngineOptions(
         device=Device(worker.device),
         backend=Backend(worker.backend),
         weights=WeightFormat(worker.weights),
         kv=KvFormat(worker.kv_dtype),
-        threads=worker.threads or _fair_share(worker),
+        threads=threads,
         deterministic=worker.deterministic,
         kv_blocks=worker.kv_blocks,
         step_tokens=worker.step_tokens,
@@ -96,8 +103,3 @@ def _shelving(config: ThothConfig, name: str) -> Shelving:
         disk_folder=config.cache_dir / name,
         notes=config.home_dir / "profiles",
     )
-
-
-def _fair_share(worker: GpuWorkerConfig) -> int:
-    """The cores this process may use, shared by the workers of the machine."""
-    return max(1, len(os.sched_getaffinity(0)) // worker.count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import settings
@@ -99,6 +100,23 @@ def test_everyone_wanted_is_started_once_at_first() -> None:
     membership = Membership(WANTED, POLICY, 0.0)
     assert starts(membership, 0.0) == [(name, 1) for name in NAMES]
     assert starts(membership, 1.0) == []
+
+
+def test_who_is_to_stand_beside_another_is_started_on_its_node() -> None:
+    beside = Desired(Role.ATTENTION_WORKER, "attention_worker-0", beside="gpu_worker-0")
+    membership = Membership((*WANTED, beside), POLICY, 0.0)
+    assert starts(membership, 0.0) == [(name, 1) for name in NAMES]
+    there = replace(member("gpu_worker-0", is_ready=False), node="n7")
+    membership.renewed(there, 1.0)
+    (start,) = membership.tick(1.0)
+    assert start == Start(beside, 1, "n7")
+    # It goes on when its neighbour is lost, and waits for it when both are.
+    membership.renewed(member("attention_worker-0"), 2.0)
+    assert starts(membership, 6.5) == [("gpu_worker-0", 2)]
+    assert starts(membership, 8.0) == []
+    membership.renewed(replace(there, node="n8"), 9.0)
+    (start,) = membership.tick(9.0)
+    assert start == Start(beside, 2, "n8")
 
 
 def test_a_member_that_falls_silent_is_started_again_and_counted() -> None:
