@@ -35,14 +35,14 @@ def all_checks(config: ThothConfig) -> Iterator[Check]:
     yield check_python()
     yield from map(check_package, _PACKAGES)
     yield check_faiss()
-    yield check_kernels()
+    yield check_kernels(config)
     topology = read_topology()
     yield check_cores(config, topology)
     yield check_memory(topology.limits)
     yield check_numa(topology)
     yield check_huge_pages()
     yield check_gpus(config, topology.gpus)
-    yield check_pinning(topology)
+    yield check_pinning(config, topology)
     yield check_ray_auth()
     yield check_home(config)
     yield from check_ports(config)
@@ -84,9 +84,16 @@ def check_faiss() -> Check:
     return Check("faiss", Level.OK, there[0])
 
 
-def check_kernels() -> Check:
+def check_kernels(config: ThothConfig) -> Check:
     if kernels_available():
         return Check("kernels", Level.OK, f"thoth_kernels for {kernels().isa()}")
+    if config.attention_worker.count:
+        return Check(
+            "kernels",
+            Level.FAIL,
+            f"not built, and attention workers need them: {why_not()}",
+            "set attention_worker.count to 0, or install a C++20 compiler, then the package again",
+        )
     return Check(
         "kernels",
         Level.WARN,

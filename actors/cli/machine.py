@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 
 from actors.cli.findings import Check, Level
+from actors.places import places
 from cluster.config import ThothConfig
 from cluster.numa import (
     Gpu,
@@ -16,7 +17,6 @@ from cluster.numa import (
     Topology,
     format_ids,
     pin_to,
-    plan_cores,
     unpinned_after,
 )
 
@@ -102,16 +102,14 @@ def _gpu(gpu: Gpu) -> str:
     return gpu.model if gpu.node is None else f"{gpu.model} on node {gpu.node}"
 
 
-def check_pinning(topology: Topology) -> Check:
+def check_pinning(config: ThothConfig, topology: Topology) -> Check:
     """Tries it on every node that can have an attention worker, and undoes it."""
     told: list[str] = []
     denied: list[str] = []
-    for host in topology.hosts:
-        memory = topology.memory_node(host)
-        attention = plan_cores(topology.affordable_cores(host), reserved=1).attention
+    for place in places(topology, config):
         with unpinned_after():
-            denied += _denied(topology, pin_to(memory.id, attention))
-        told.append(f"attention on cores {format_ids(attention)}, memory of node {memory.id}")
+            denied += _denied(topology, pin_to(place.memory_node, place.cores.attention))
+        told.append(f"attention on {place.said(place.cores.attention)}")
     if denied:
         return Check(
             "pinning",

@@ -115,10 +115,10 @@ def test_devices_that_are_wanted_and_not_there_are_told() -> None:
 
 def test_pinning_is_tried_and_undone() -> None:
     before = os.sched_getaffinity(0)
-    check = check_pinning(read_topology())
+    check = check_pinning(ThothConfig(), read_topology())
     if check.level is not Level.OK:
         pytest.skip(f"the machine denies it: {check.found}")
-    assert check.found.startswith("attention on cores ")
+    assert check.found.startswith("attention on cpus ")
     assert os.sched_getaffinity(0) == before
 
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_pinned_is_told_with_advice(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     machine.node(0, ABSENT, 32, "10 20")
     machine.node(999, "", 32, "20 10")
-    check = check_pinning(machine.read(ABSENT))
+    check = check_pinning(ThothConfig(), machine.read(ABSENT))
     assert check.level is Level.WARN
-    assert "cpus 8190-8191: Invalid argument" in check.found
+    assert "cpus 8191: Invalid argument" in check.found
     assert "--cap-add SYS_NICE" in check.advice
