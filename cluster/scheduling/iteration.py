@@ -80,6 +80,7 @@ class IterationScheduler:
         claimed: set[NodeKey] = set()
         budget = self.limits.step_tokens
         for sequence in self._in_order():
+            sequence.come_nearer()
             ended = self._walk(sequence, claimed, preempted)
             if ended is Walk.PREEMPTED:
                 break

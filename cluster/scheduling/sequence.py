@@ -102,6 +102,12 @@ class Sequence:
         self.num_reached += num_saved
         return self._has(node, tier, num_saved)
 
+    def come_nearer(self) -> None:
+        """What it attends on the host, and has come to the device since, it attends there."""
+        for table, node in zip(self.tables, self.nodes, strict=False):
+            if table.home is Home.HOST and node.device:
+                table.blocks, table.home = list(node.device), Home.DEVICE
+
     def kept(self, node: Node) -> bool:
         """The next segment, which it has computed, is a node now. True: for the first time."""
         return self._has(node, Tier.DEVICE, 0)

@@ -56,9 +56,7 @@ def test_whenever_the_worker_is_lost_the_states_are_the_same(
 
     def strike(now: str) -> None:
         if now == moment:
-            worker.process.send_signal(blow)
-            if blow is signal.SIGKILL:
-                worker.process.wait()
+            worker.strike(blow)
 
     strike("before a step")
     exchange = port.prepare(plan)
@@ -66,7 +64,8 @@ def test_whenever_the_worker_is_lost_the_states_are_the_same(
     for layer in (0, 1, 2):
         q = blocks.queries(plan)
         exchange.post(layer, q)
-        strike("after it was posted")
+        if layer == 1:
+            strike("after it was posted")
         expected = rig.expected(plan, layer, q)
         q.fill_(0.0)
         assert_same_bits(exchange.collect(layer), expected)

@@ -41,8 +41,12 @@ class Worker:
 
     def stop(self) -> None:
         """It lives, and does nothing, when this returns."""
-        self.process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+        self.strike(signal.SIGSTOP)
+
+    def strike(self, blow: signal.Signals) -> None:
+        """SIGKILL or SIGSTOP, and it has done its last when this returns."""
+        self.process.send_signal(blow)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     @property
     def num_descriptors(self) -> int:

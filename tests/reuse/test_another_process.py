@@ -70,7 +70,7 @@ def test_when_the_worker_dies_or_stands_still_nobody_notices(
             machine.engine.submit(request)
         while not all(story.tokens for story in stories.values()):
             step(machine.engine, recorder, stories)
-        worker.process.send_signal(blow)
+        worker.strike(blow)
         while machine.engine.has_work:
             assert step(machine.engine, recorder, stories).num_preempted == 0
         worker.process.send_signal(signal.SIGCONT)

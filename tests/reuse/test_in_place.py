@@ -80,18 +80,44 @@ def test_many_attend_one_copy_and_take_no_block_for_it(tmp_path: Path) -> None:
     assert all(len(story.tokens) == 4 for story in stories.values())
 
 
-def test_one_may_load_what_another_attends(tmp_path: Path) -> None:
+def test_what_another_loads_is_attended_on_the_device_from_then_on(tmp_path: Path) -> None:
     machine, recorder = sunk(tmp_path, HostUse.ATTEND)
     cache = machine.shelves.cache
     stories = {RequestId(name): Story() for name in ("attends", "loads")}
     machine.engine.submit(LIBRARY.request("attends", [0, 1], (5,)))
     step(machine.engine, recorder, stories)
+    counted = Counting(machine.attending.own)
+    machine.attending.attach(counted)
+    step(machine.engine, recorder, stories)
+    assert counted.num_steps == 1
     cache.options = cache.options.__class__(host_blocks=64, host_use=HostUse.LOAD)
     machine.engine.submit(LIBRARY.request("loads", [0, 1], (5,)))
+    # The elder's step is planned before the younger one has loaded anything.
+    step(machine.engine, recorder, stories)
+    assert counted.num_steps == 2
     while machine.engine.has_work:
         step(machine.engine, recorder, stories)
+    assert counted.num_steps == 2
     assert_same_bits(stories[RequestId("attends")], stories[RequestId("loads")])
     assert len(stories[RequestId("loads")].tokens) == 4
+
+
+@dataclass
+class Counting:
+    """A port that counts the steps it serves."""
+
+    port: AttentionPort
+    num_steps: int = 0
+
+    def carries(self, plan: PartPlan, /) -> bool:
+        return True
+
+    def prepare(self, plan: PartPlan, /) -> Exchange:
+        self.num_steps += 1
+        return self.port.prepare(plan)
+
+    def close(self) -> None:
+        """It is the machine's own that stands behind it."""
 
 
 def test_in_a_tree_what_is_computed_under_a_document_on_the_host_is_not_kept(
