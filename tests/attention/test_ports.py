@@ -27,7 +27,7 @@ from tests.attention.shared_steps import (
     drawn_plan,
     one_row,
 )
-from tests.attention.workers import worker_at
+from tests.attention.workers import RemoteWorker, ended, worker_at
 
 Maker = Callable[[SharedBlocks, Path], AbstractContextManager[AttentionPort]]
 
@@ -55,6 +55,15 @@ def shared_memory(blocks: SharedBlocks, folder: Path) -> Iterator[AttentionPort]
         assert worker.end() == 0
 
 
+@contextmanager
+def grpc(blocks: SharedBlocks, folder: Path) -> Iterator[AttentionPort]:
+    with ended(RemoteWorker(folder / "door")) as worker:
+        port = worker.remote_port(blocks)
+        yield port
+        port.close()
+        assert worker.end() == 0
+
+
 # How it is made, and the backend whose bits its states have.
 MAKERS: dict[str, tuple[Maker, Callable[[], AttentionBackend]]] = {
     "local torch": (local_torch, ReferenceBackend)
@@ -63,6 +72,7 @@ if kernels_available():
     MAKERS |= {
         "local native": (local_native, native),
         "shared memory": (shared_memory, native),
+        "grpc": (grpc, native),
     }
 
 
