@@ -106,6 +106,11 @@ class GrpcPort:
         self._sequences = count(1)
         self._lost = ""
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the stream is known to be broken; what arrived before may still be collected."""
+        return self._stream.has_ended
+
     def prepare(self, plan: PartPlan, /) -> GrpcExchange:
         """Raises InvariantBroken for a plan that the channel cannot carry, or when all lanes are
         taken."""
@@ -124,7 +129,7 @@ class GrpcPort:
     def _check_alive(self) -> None:
         """What ends between two steps is known before the next one begins."""
         self.check_open()
-        if self._stream.has_ended:
+        if self.has_ended:
             self._receive_until(lambda: False)
 
     def _state(self, num_parts: int) -> State:

@@ -35,7 +35,7 @@ class AttentionServicer(attention_pb2_grpc.AttentionServiceServicer):
                 for response in await loop.run_in_executor(thread, relay.answers, request):
                     yield response
         finally:
-            # Behind whatever the thread does now, also when nobody waits for it any more.
-            closed = loop.run_in_executor(thread, relay.close)
+            # Behind whatever the thread does now; a call may be cancelled again meanwhile.
+            closed = asyncio.shield(loop.run_in_executor(thread, relay.close))
             thread.shutdown(wait=False)
             await closed

@@ -1,0 +1,55 @@
+"""Attention workers of this process, whose answers can be twisted on their way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import grpc
+
+from cluster.attention.server import AttentionServer
+from cluster.wire.attention_relay import Relay
+from protos.thoth.v1 import attention_pb2 as pb
+from protos.thoth.v1 import attention_pb2_grpc
+from tests.attention.workers import MAX_BYTES
+
+# From what is to be answered to a request to what is answered.
+Twist = Callable[[list[pb.AttendResponse]], Iterable[pb.AttendResponse]]
+
+
+class Twisted(attention_pb2_grpc.AttentionServiceServicer):
+    """Computes right, and answers as it is told. `written` are the blocks that came, in order."""
+
+    def __init__(self, server: AttentionServer, twist: Twist) -> None:
+        self.server = server
+        self.twist = twist
+        self.written: list[int] = []
+
+    def Attend(
+        self, requests: Iterator[pb.AttendRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.AttendResponse]:
+        relay = Relay(self.server, MAX_BYTES)
+        try:
+            for request in requests:
+                if request.WhichOneof("event") == "write":
+                    self.written.append(request.write.block)
+                yield from self.twist(relay.answers(request))
+        finally:
+            relay.close()
+
+
+@contextmanager
+def twisted(twist: Twist) -> Iterator[tuple[str, Twisted]]:
+    """Its address, and it."""
+    attention = AttentionServer(1, spin_us=0)
+    server = grpc.server(ThreadPoolExecutor(4))
+    servicer = Twisted(attention, twist)
+    attention_pb2_grpc.add_AttentionServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}", servicer
+    finally:
+        server.stop(0).wait()
+        attention.close()
