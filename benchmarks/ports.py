@@ -171,7 +171,7 @@ def run(scale: Scale, console: Console) -> Outcome:
     torch.set_num_threads(NUM_THREADS)
     try:
         with worker() as ways:
-            rows = []
+            rows: list[Row] = []
             for name, way in ways.items():
                 rows += payload_rows(f"{name}payload", way, ROUNDS[scale])
                 rows += layer_rows(f"{name}layer", way, ROUNDS[scale])

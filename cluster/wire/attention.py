@@ -122,7 +122,9 @@ def _unpacked(message: pb.BeginExchange, name: str) -> Tensor:
     content: bytes = getattr(message, name)
     if len(content) % _INT32.itemsize:
         raise InvalidArgument(f"{len(content)} bytes are no int32", field=f"begin.{name}")
-    return torch.from_numpy(np.frombuffer(content, _INT32).astype(np.int32))
+    numbers = torch.empty(len(content) // _INT32.itemsize, dtype=torch.int32)
+    numbers.numpy()[:] = np.frombuffer(content, _INT32)
+    return numbers
 
 
 def pieces(num_rows: int, row_bytes: int) -> Iterator[slice]:

@@ -98,6 +98,11 @@ def one_row(segment: SegmentView) -> PartPlan:
     return PartPlan(rows.long(), rows, plan_attention([Run(0, 1, (segment,))]))
 
 
+def rows_over_nothing(num_rows: int) -> PartPlan:
+    rows = torch.arange(num_rows, dtype=torch.int32)
+    return PartPlan(rows.long(), rows, plan_attention([]))
+
+
 def drawn_plan(random: Random, segments: list[SegmentView], num_runs: int) -> PartPlan:
     """Of runs whose contexts lie here and elsewhere in any order, the part that lies here."""
     runs, first_row = [], random.randrange(3)

@@ -26,6 +26,7 @@ from tests.attention.shared_steps import (
     assert_same_bits,
     drawn_plan,
     one_row,
+    rows_over_nothing,
 )
 from tests.attention.workers import RemoteWorker, ended, worker_at
 
@@ -113,6 +114,10 @@ def test_one_row_over_one_block_and_hundreds_over_all(rig: Rig) -> None:
     assert large.num_parts > 200
     for plan in (small, large, small):
         rig.check_step(plan, [1, 0])
+
+
+def test_rows_over_nothing_have_states_too(rig: Rig) -> None:
+    rig.check_step(rows_over_nothing(3), [0, 2])
 
 
 @pytest.mark.parametrize("seed", range(4))
