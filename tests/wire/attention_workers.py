@@ -1,18 +1,25 @@
-"""Attention workers of this process, whose answers can be twisted on their way."""
+"""Attention workers of this process, whose answers can be twisted on their way, and their ports."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from random import Random
 
 import grpc
 
+from cluster.attention.native import NativeBackend
 from cluster.attention.server import AttentionServer
+from cluster.attention.shared_memory import ChannelSizes
+from cluster.attention.split import PartPlan
+from cluster.kernels import kernels
+from cluster.wire.attention_port import GrpcPort, connect
 from cluster.wire.attention_relay import Relay
 from protos.thoth.v1 import attention_pb2 as pb
 from protos.thoth.v1 import attention_pb2_grpc
-from tests.attention.workers import MAX_BYTES
+from tests.attention.shared_steps import SIZES, Rig, SharedBlocks, drawn_plan
+from tests.attention.workers import MAX_BYTES, PATIENCE_S, source_of
 
 # From what is to be answered to a request to what is answered.
 Twist = Callable[[list[pb.AttendResponse]], Iterable[pb.AttendResponse]]
@@ -53,3 +60,25 @@ def twisted(twist: Twist) -> Iterator[tuple[str, Twisted]]:
     finally:
         server.stop(0).wait()
         attention.close()
+
+
+def native() -> NativeBackend:
+    return NativeBackend(kernels().Threads(1))
+
+
+def port_at(
+    address: str, blocks: SharedBlocks, timeout_s: float = PATIENCE_S, sizes: ChannelSizes = SIZES
+) -> GrpcPort:
+    return connect(address, sizes, source_of(blocks), client="test", timeout_s=timeout_s)
+
+
+def rig_at(port: GrpcPort, blocks: SharedBlocks) -> Rig:
+    return Rig(port, blocks, native())
+
+
+def some_plan(blocks: SharedBlocks, seed: int = 0) -> PartPlan:
+    return drawn_plan(Random(seed), blocks.segments, 3)
+
+
+def as_it_is(responses: list[pb.AttendResponse]) -> list[pb.AttendResponse]:
+    return responses
