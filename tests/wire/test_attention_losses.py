@@ -230,6 +230,7 @@ def test_a_worker_that_is_stopped_is_lost_and_nothing_of_it_is_seen_again(
     rig_at(port := worker.remote_port(blocks), blocks).check(Random(0))
     port.close()
     old = worker.remote_port(blocks)
+    before = worker.num_descriptors
     old.timeout_s = 0.3
     plan = some_plan(blocks)
     exchange = old.prepare(plan)
@@ -248,6 +249,7 @@ def test_a_worker_that_is_stopped_is_lost_and_nothing_of_it_is_seen_again(
     for seed in range(3):
         rig.check(Random(seed))
     assert new.num_ignored == 0
+    wait_until(lambda: worker.num_descriptors <= before)
     new.close()
 
 
