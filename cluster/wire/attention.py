@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cluster.attention.plan import AttentionPlan
@@ -89,6 +91,15 @@ def begin_to_pb(exchange: int, plan: PartPlan) -> pb.BeginExchange:
     )
 
 
+def blocks_to_pb(blocks: NDArray[np.integer[Any]]) -> pb.ForgetBlocks:
+    return pb.ForgetBlocks(blocks=blocks.astype(_INT32).tobytes())
+
+
+def blocks_from_pb(message: pb.ForgetBlocks) -> Tensor:
+    """Raises InvalidArgument for what are no numbers; which are blocks is the copy's to say."""
+    return _unpacked(message.blocks, "forget.blocks")
+
+
 def plan_from_pb(message: pb.BeginExchange, sizes: ChannelSizes) -> PartPlan:
     """Which rows of the step the queries are of is not said. Raises InvalidArgument for what are no
     arrays and for more queries than the sizes have; the rest is the channel's to check."""
@@ -102,14 +113,14 @@ def plan_from_pb(message: pb.BeginExchange, sizes: ChannelSizes) -> PartPlan:
         raise InvalidArgument("a run has a first row and a number", field="begin.run_rows")
     return PartPlan(
         torch.arange(message.num_queries),
-        _unpacked(message, "rows"),
+        _unpacked(message.rows, "begin.rows"),
         AttentionPlan(
-            _unpacked(message, "run_rows").view(-1, 2),
-            _unpacked(message, "run_offsets"),
-            _unpacked(message, "run_segments"),
-            _unpacked(message, "segment_tokens"),
-            _unpacked(message, "segment_offsets"),
-            _unpacked(message, "block_ids"),
+            _unpacked(message.run_rows, "begin.run_rows").view(-1, 2),
+            _unpacked(message.run_offsets, "begin.run_offsets"),
+            _unpacked(message.run_segments, "begin.run_segments"),
+            _unpacked(message.segment_tokens, "begin.segment_tokens"),
+            _unpacked(message.segment_offsets, "begin.segment_offsets"),
+            _unpacked(message.block_ids, "begin.block_ids"),
         ),
     )
 
@@ -118,10 +129,9 @@ def _packed(numbers: Tensor) -> bytes:
     return numbers.numpy().astype(_INT32, copy=False).tobytes()
 
 
-def _unpacked(message: pb.BeginExchange, name: str) -> Tensor:
-    content: bytes = getattr(message, name)
+def _unpacked(content: bytes, field: str) -> Tensor:
     if len(content) % _INT32.itemsize:
-        raise InvalidArgument(f"{len(content)} bytes are no int32", field=f"begin.{name}")
+        raise InvalidArgument(f"{len(content)} bytes are no int32", field=field)
     numbers = torch.empty(len(content) // _INT32.itemsize, dtype=torch.int32)
     numbers.numpy()[:] = np.frombuffer(content, _INT32)
     return numbers

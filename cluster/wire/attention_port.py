@@ -27,12 +27,14 @@ from cluster.attention.state import State
 from cluster.errors import InvalidArgument, InvariantBroken, Lost, Refused, ThothError
 from cluster.wire.attention import (
     begin_to_pb,
+    blocks_to_pb,
     fill,
     kv_to_pb,
     pieces,
     row_content,
     sizes_to_pb,
 )
+from cluster.wire.attention_sent import Blocks, SentBlocks
 from cluster.wire.attention_stream import AttentionStream
 from cluster.wire.serving import MAX_MESSAGE_BYTES
 from protos.thoth.v1 import attention_pb2 as pb
@@ -79,10 +81,11 @@ def connect(
     except ThothError as error:
         stream.close()
         raise Lost(f"no attention worker at {address}: {error.message}") from error
-    if first.WhichOneof("event") != "opened":
+    if not first.opened.page_bytes:
         stream.close()
         raise Lost(f"what is at {address} opens no channel")
-    return GrpcPort(stream, sizes, source, timeout_s)
+    sent = SentBlocks(source.kv, first.opened.max_bytes, first.opened.page_bytes)
+    return GrpcPort(stream, sizes, source, sent, timeout_s)
 
 
 class GrpcPort:
@@ -90,7 +93,12 @@ class GrpcPort:
     neither answers nor takes what it is sent."""
 
     def __init__(
-        self, stream: AttentionStream, sizes: ChannelSizes, source: Source, timeout_s: float
+        self,
+        stream: AttentionStream,
+        sizes: ChannelSizes,
+        source: Source,
+        sent: SentBlocks,
+        timeout_s: float,
     ) -> None:
         self.sizes = sizes
         self.timeout_s = timeout_s
@@ -99,8 +107,7 @@ class GrpcPort:
         self.num_blocks_sent = 0
         self._stream = stream
         self._source = source
-        # Of each block: the one that the worker has, as far as it was sent.
-        self._generations = np.full(source.kv.num_blocks, -1, np.int64)
+        self._sent = sent
         self._exchanges: dict[int, GrpcExchange] = {}
         self._numbers = count(1)
         self._sequences = count(1)
@@ -118,11 +125,12 @@ class GrpcPort:
         if len(self._exchanges) == self.sizes.lanes:
             raise InvariantBroken(f"{self.sizes.lanes} exchanges are open, and there is no lane")
         _check_plan(plan, self.sizes)
-        self._send_blocks(plan.attention.block_ids)
+        blocks = self._send_blocks(plan.attention.block_ids)
         number = next(self._numbers)
         begin = begin_to_pb(number, plan)
         self._stream.send(lambda: pb.AttendRequest(begin=begin))
-        exchange = GrpcExchange(self, number, len(plan.queries), self._state(plan.num_parts))
+        state = self._state(plan.num_parts)
+        exchange = GrpcExchange(self, number, blocks, len(plan.queries), state)
         self._exchanges[number] = exchange
         return exchange
 
@@ -137,7 +145,8 @@ class GrpcPort:
         size = (num_parts, heads, self.sizes.head_dim)
         return State(torch.empty(size), torch.empty((num_parts, heads)))
 
-    def _send_blocks(self, block_ids: Tensor) -> None:
+    def _send_blocks(self, block_ids: Tensor) -> Blocks:
+        """Those that the worker has not; the step's, each once."""
         blocks = np.unique(block_ids.numpy())
         if len(blocks) and not 0 <= blocks[0] <= blocks[-1] < self._source.kv.num_blocks:
             raise InvariantBroken(
@@ -146,11 +155,15 @@ class GrpcPort:
         generations = self._source.generations(blocks)
         if (generations % 2).any():
             raise InvariantBroken(f"block {blocks[generations % 2 == 1][0]} is not whole")
-        wanted = blocks[self._generations[blocks] != generations].tolist()
-        self._generations[blocks] = generations
+        in_use = [exchange.blocks for exchange in self._exchanges.values()]
+        forgotten, wanted = self._sent.update(blocks, generations, in_use)
+        if len(forgotten):
+            forget = blocks_to_pb(forgotten)
+            self._stream.send(lambda: pb.AttendRequest(forget=forget))
         self.num_blocks_sent += len(wanted)
-        for block in wanted:
+        for block in wanted.tolist():
             self._stream.send(partial(self._write, block))
+        return blocks
 
     def _write(self, block: int) -> pb.AttendRequest:
         """When it is sent. Should the step have been given up meanwhile, and the block be written
@@ -221,6 +234,7 @@ class GrpcExchange:
 
     port: GrpcPort
     number: int
+    blocks: Blocks
     num_queries: int
     state: State
     _is_open: bool = field(default=True, init=False)

@@ -25,6 +25,7 @@ from cluster.attention.state import State
 from cluster.errors import InvalidArgument, InvariantBroken, TooLarge, Unavailable
 from cluster.kernels import kernels
 from cluster.wire.attention import (
+    blocks_from_pb,
     fill,
     kv_from_pb,
     pieces,
@@ -32,7 +33,7 @@ from cluster.wire.attention import (
     row_content,
     sizes_from_pb,
 )
-from cluster.wire.attention_copy import BlockCopy
+from cluster.wire.attention_copy import PAGE_BYTES, BlockCopy
 from protos.thoth.v1 import attention_pb2 as pb
 
 # For the server's loop, which serves others too. A client that has less patience goes.
@@ -45,6 +46,7 @@ class _Step:
     `num_filled` how many of them are there."""
 
     exchange: SharedMemoryExchange
+    blocks: Tensor
     q: Tensor
     posted: tuple[int, int] = (0, 0)
     num_filled: int = 0
@@ -84,6 +86,8 @@ class Relay:
                 _begin(self._served, request.begin)
             case "post":
                 return _post(self._served, request.post)
+            case "forget":
+                _forget(self._served, request.forget)
             case "end":
                 _end(self._served, request.end.exchange)
             case _:
@@ -110,7 +114,8 @@ class Relay:
         number = self._server.add(port.ends, copy.k, copy.v)
         self._held.callback(self._server.remove, number)
         self._served = _Served(copy, port, {})
-        return pb.AttendResponse(opened=pb.ChannelOpened(max_bytes=self._max_bytes))
+        opened = pb.ChannelOpened(max_bytes=self._max_bytes, page_bytes=PAGE_BYTES)
+        return pb.AttendResponse(opened=opened)
 
 
 def channel_bytes(sizes: ChannelSizes) -> int:
@@ -146,9 +151,19 @@ def _begin(served: _Served, message: pb.BeginExchange) -> None:
             "no lane is left", field="begin.exchange", limit=f"{sizes.lanes} exchanges"
         )
     plan = plan_from_pb(message, sizes)
-    served.copy.check_written(plan.attention.block_ids)
+    blocks = plan.attention.block_ids
+    served.copy.check_written(blocks, "begin.block_ids")
     q = torch.empty((message.num_queries, sizes.heads, sizes.head_dim))
-    served.steps[number] = _Step(_prepared(served.port, plan), q)
+    served.steps[number] = _Step(_prepared(served.port, plan), blocks, q)
+
+
+def _forget(served: _Served, message: pb.ForgetBlocks) -> None:
+    """What an open exchange attends is kept: reading it would take memory that nobody counts."""
+    blocks = blocks_from_pb(message)
+    for number, step in served.steps.items():
+        if torch.isin(blocks, step.blocks).any():
+            raise InvalidArgument(f"exchange {number} attends a block", field="forget.blocks")
+    served.copy.forget(blocks)
 
 
 def _prepared(port: SharedMemoryPort, plan: PartPlan) -> SharedMemoryExchange:

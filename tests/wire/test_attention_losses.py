@@ -5,20 +5,26 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterable, Iterator
-from itertools import cycle
 from pathlib import Path
 from random import Random
 
 import pytest
 import torch
 
-from cluster.attention.port import Exchange
 from cluster.errors import Lost
 from cluster.kernels import kernels_available
 from protos.thoth.v1 import attention_pb2 as pb
 from tests.attention.shared_steps import NUM_LAYERS, SharedBlocks, assert_same_bits, drawn_plan
 from tests.attention.workers import RemoteWorker, ended, wait_until
-from tests.wire.attention_workers import Twist, native, port_at, rig_at, some_plan, twisted
+from tests.wire.attention_workers import (
+    Twist,
+    compute_for_ever,
+    native,
+    port_at,
+    rig_at,
+    some_plan,
+    twisted,
+)
 
 pytestmark = pytest.mark.skipif(not kernels_available(), reason="the kernels were not built")
 
@@ -201,12 +207,6 @@ def test_a_worker_killed_between_two_steps_is_lost_before_the_next_posts(
     port.close()
     with pytest.raises(Lost, match="no attention worker at"):
         worker.remote_port(blocks)
-
-
-def compute_for_ever(exchange: Exchange, q: torch.Tensor) -> None:
-    for layer in cycle(range(NUM_LAYERS)):
-        exchange.post(layer, q)
-        exchange.collect(layer)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ from random import Random
 import pytest
 import torch
 
+from cluster.attention.plan import Run, plan_attention
 from cluster.attention.shared_memory import ChannelSizes
+from cluster.attention.split import PartPlan
 from cluster.blocks.segment import Home, SegmentView
 from cluster.engine.kv_cache import KvShape
 from cluster.engine.tiers.layout import KvLayout
@@ -36,6 +39,7 @@ from tests.tiers.nodes import new_arena, record_of
 from tests.wire.attention_workers import (
     Twisted,
     as_it_is,
+    compute_for_ever,
     native,
     port_at,
     rig_at,
@@ -185,6 +189,42 @@ def test_nothing_stale_is_attended_whatever_is_written_over_between_steps(
             blocks.write_over(random.choice(blocks.segments), native())
         rig.check(random)
     port.close()
+
+
+def test_blocks_that_are_too_many_for_the_worker_make_room_for_each_other(
+    blocks: SharedBlocks,
+) -> None:
+    """Room for the two longest segments, and for no third."""
+    random = Random(0)
+    sizes = ChannelSizes(HEADS, HEAD_DIM, max_queries=64, max_parts=64, plan_numbers=4096)
+    max_pages = 2 * blocks.kv.num_blocks + 3 * 66
+    with twisted(as_it_is, max_pages * mmap.PAGESIZE) as (address, servicer):
+        port = port_at(address, blocks, sizes=sizes)
+        rig = rig_at(port, blocks)
+        for _ in range(20):
+            kept = one_row(random.choice(blocks.segments))
+            exchange = port.prepare(kept)
+            rig.check_step(one_row(random.choice(blocks.segments)), [0, 3])
+            q = blocks.queries(kept)
+            exchange.post(2, q)
+            assert_same_bits(exchange.collect(2), rig.expected(kept, 2, q))
+            exchange.close()
+            blocks.write_over(random.choice(blocks.segments), native())
+        assert len(servicer.written) > 1.5 * blocks.kv.num_blocks
+        port.close()
+
+
+def test_a_step_that_the_worker_has_no_room_for_is_lost(blocks: SharedBlocks) -> None:
+    sizes = ChannelSizes(HEADS, HEAD_DIM, max_queries=64, max_parts=64, plan_numbers=4096)
+    row = torch.zeros(1, dtype=torch.int32)
+    all_at_once = plan_attention([Run(0, 1, tuple(blocks.segments))])
+    with twisted(as_it_is, 150 * mmap.PAGESIZE) as (address, _):
+        port = port_at(address, blocks, sizes=sizes)
+        rig_at(port, blocks).check_step(one_row(blocks.segments[4]), [0])
+        exchange = port.prepare(PartPlan(row.long(), row, all_at_once))
+        with pytest.raises(Lost, match="does not fit beside"):
+            compute_for_ever(exchange, torch.zeros((1, HEADS, HEAD_DIM)))
+        port.close()
 
 
 def test_what_an_arena_has_written_is_attended_elsewhere(

@@ -280,6 +280,36 @@ def test_exchanges_and_their_queries_are_checked(worker: RemoteWorker, neighbour
     neighbour.check(Random(5), num_runs=1)
 
 
+def test_what_is_attended_and_what_was_never_written_is_not_forgotten(
+    worker: RemoteWorker, neighbour: Rig
+) -> None:
+    blocks = neighbour.blocks
+    plan = one_block_plan(0)
+    q = posting(row_content(blocks.queries(plan)))
+    done = pb.AttendRequest(end=pb.EndExchange(exchange=1))
+    written = [opening(blocks.kv), *writing(blocks, [0, 1])]
+    opened, answer = talked(worker.address, [*written, beginning(plan), q, done, forgetting(0)])
+    assert opened.opened.page_bytes
+    assert answer.HasField("answer")
+    for wrong in (
+        [forgetting(blocks.kv.num_blocks)],
+        [forgetting(-1)],
+        [forgetting(2)],
+        [forgetting(1), forgetting(1)],
+        [beginning(plan), forgetting(1, 0)],
+        [pb.AttendRequest(forget=pb.ForgetBlocks(blocks=b"123"))],
+    ):
+        failed = talked(worker.address, [*written, *wrong])[-1].failed
+        assert (failed.reason, failed.field) == ("INVALID_ARGUMENT", "forget.blocks")
+    failed = talked(worker.address, [*written, forgetting(0), beginning(plan)])[-1].failed
+    assert (failed.reason, failed.field) == ("INVALID_ARGUMENT", "begin.block_ids")
+    neighbour.check(Random(10), num_runs=1)
+
+
+def forgetting(*blocks: int) -> pb.AttendRequest:
+    return pb.AttendRequest(forget=pb.ForgetBlocks(blocks=int32(*blocks)))
+
+
 def test_a_message_that_is_too_long_ends_the_stream_alone(
     worker: RemoteWorker, neighbour: Rig
 ) -> None:
@@ -294,10 +324,10 @@ def test_a_message_that_is_too_long_ends_the_stream_alone(
 
 
 def held(worker: RemoteWorker) -> tuple[int, int, int]:
-    """Descriptors, threads and copies of blocks."""
+    """Descriptors, threads, and mappings of copies of blocks."""
     process = Path("/proc", str(worker.process.pid))
-    num_copies = (process / "maps").read_text().count("memfd:thoth-kv-copy")
-    return worker.num_descriptors, len(os.listdir(process / "task")), num_copies
+    num_mappings = (process / "maps").read_text().count("memfd:thoth-kv-copy")
+    return worker.num_descriptors, len(os.listdir(process / "task")), num_mappings
 
 
 def abandoned(address: str, requests: Requests) -> None:
@@ -320,7 +350,8 @@ def test_nothing_is_left_of_clients_however_they_go(worker: RemoteWorker, neighb
     worker.remote_port(blocks).close()
     abandoned(worker.address, hasty)
     neighbour.check(Random(8))
-    wait_until(lambda: held(worker)[2] == 1)
+    # One that is read and one in which room is made.
+    wait_until(lambda: held(worker)[2] == 2)
     before = held(worker)
     ours = len(os.listdir("/proc/self/fd"))
     for seed in range(20):

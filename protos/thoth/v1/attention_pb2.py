@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos.thoth.v1 import types_pb2 as protos_dot_thoth_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/thoth/v1/attention.proto\x12\x08thoth.v1\x1a\x1bprotos/thoth/v1/types.proto\"\xdb\x01\n\rAttendRequest\x12%\n\x04open\x18\x01 \x01(\x0b\x32\x15.thoth.v1.OpenChannelH\x00\x12%\n\x05write\x18\x02 \x01(\x0b\x32\x14.thoth.v1.WriteBlockH\x00\x12(\n\x05\x62\x65gin\x18\x03 \x01(\x0b\x32\x17.thoth.v1.BeginExchangeH\x00\x12#\n\x04post\x18\x04 \x01(\x0b\x32\x13.thoth.v1.PostLayerH\x00\x12$\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x15.thoth.v1.EndExchangeH\x00\x42\x07\n\x05\x65vent\"\x98\x01\n\x0e\x41ttendResponse\x12)\n\x06opened\x18\x01 \x01(\x0b\x32\x17.thoth.v1.ChannelOpenedH\x00\x12)\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x17.thoth.v1.LayerAnsweredH\x00\x12\'\n\x06\x66\x61iled\x18\x03 \x01(\x0b\x32\x15.thoth.v1.ErrorDetailH\x00\x42\x07\n\x05\x65vent\"d\n\x0bOpenChannel\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x1e\n\x02kv\x18\x02 \x01(\x0b\x32\x12.thoth.v1.SharedKv\x12%\n\x05sizes\x18\x03 \x01(\x0b\x32\x16.thoth.v1.ChannelSizes\"\x84\x01\n\x08SharedKv\x12\r\n\x05\x64type\x18\x01 \x01(\t\x12\x11\n\tnum_bytes\x18\x02 \x01(\x04\x12\x12\n\nnum_blocks\x18\x03 \x01(\x04\x12\x10\n\x08kv_heads\x18\x04 \x01(\r\x12\x10\n\x08head_dim\x18\x05 \x01(\r\x12\x0e\n\x06stride\x18\x06 \x01(\x04\x12\x0e\n\x06starts\x18\x07 \x03(\x04\"|\n\x0c\x43hannelSizes\x12\r\n\x05heads\x18\x01 \x01(\r\x12\x10\n\x08head_dim\x18\x02 \x01(\r\x12\x13\n\x0bmax_queries\x18\x03 \x01(\r\x12\x11\n\tmax_parts\x18\x04 \x01(\r\x12\x14\n\x0cplan_numbers\x18\x05 \x01(\r\x12\r\n\x05lanes\x18\x06 \x01(\r\"\"\n\rChannelOpened\x12\x11\n\tmax_bytes\x18\x01 \x01(\x04\",\n\nWriteBlock\x12\r\n\x05\x62lock\x18\x01 \x01(\x04\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"\xc5\x01\n\rBeginExchange\x12\x10\n\x08\x65xchange\x18\x01 \x01(\x04\x12\x13\n\x0bnum_queries\x18\x02 \x01(\r\x12\x0c\n\x04rows\x18\x03 \x01(\x0c\x12\x10\n\x08run_rows\x18\x04 \x01(\x0c\x12\x13\n\x0brun_offsets\x18\x05 \x01(\x0c\x12\x14\n\x0crun_segments\x18\x06 \x01(\x0c\x12\x16\n\x0esegment_tokens\x18\x07 \x01(\x0c\x12\x17\n\x0fsegment_offsets\x18\x08 \x01(\x0c\x12\x11\n\tblock_ids\x18\t \x01(\x0c\"^\n\tPostLayer\x12\x10\n\x08\x65xchange\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05layer\x18\x03 \x01(\r\x12\x13\n\x0b\x66irst_query\x18\x04 \x01(\r\x12\t\n\x01q\x18\x05 \x01(\x0c\"n\n\rLayerAnswered\x12\x10\n\x08\x65xchange\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05layer\x18\x03 \x01(\r\x12\x12\n\nfirst_part\x18\x04 \x01(\r\x12\t\n\x01o\x18\x05 \x01(\x0c\x12\x0b\n\x03lse\x18\x06 \x01(\x0c\"\x1f\n\x0b\x45ndExchange\x12\x10\n\x08\x65xchange\x18\x01 \x01(\x04\x32S\n\x10\x41ttentionService\x12?\n\x06\x41ttend\x12\x17.thoth.v1.AttendRequest\x1a\x18.thoth.v1.AttendResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/thoth/v1/attention.proto\x12\x08thoth.v1\x1a\x1bprotos/thoth/v1/types.proto\"\x85\x02\n\rAttendRequest\x12%\n\x04open\x18\x01 \x01(\x0b\x32\x15.thoth.v1.OpenChannelH\x00\x12%\n\x05write\x18\x02 \x01(\x0b\x32\x14.thoth.v1.WriteBlockH\x00\x12(\n\x05\x62\x65gin\x18\x03 \x01(\x0b\x32\x17.thoth.v1.BeginExchangeH\x00\x12#\n\x04post\x18\x04 \x01(\x0b\x32\x13.thoth.v1.PostLayerH\x00\x12$\n\x03\x65nd\x18\x05 \x01(\x0b\x32\x15.thoth.v1.EndExchangeH\x00\x12(\n\x06\x66orget\x18\x06 \x01(\x0b\x32\x16.thoth.v1.ForgetBlocksH\x00\x42\x07\n\x05\x65vent\"\x98\x01\n\x0e\x41ttendResponse\x12)\n\x06opened\x18\x01 \x01(\x0b\x32\x17.thoth.v1.ChannelOpenedH\x00\x12)\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x17.thoth.v1.LayerAnsweredH\x00\x12\'\n\x06\x66\x61iled\x18\x03 \x01(\x0b\x32\x15.thoth.v1.ErrorDetailH\x00\x42\x07\n\x05\x65vent\"d\n\x0bOpenChannel\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x1e\n\x02kv\x18\x02 \x01(\x0b\x32\x12.thoth.v1.SharedKv\x12%\n\x05sizes\x18\x03 \x01(\x0b\x32\x16.thoth.v1.ChannelSizes\"\x84\x01\n\x08SharedKv\x12\r\n\x05\x64type\x18\x01 \x01(\t\x12\x11\n\tnum_bytes\x18\x02 \x01(\x04\x12\x12\n\nnum_blocks\x18\x03 \x01(\x04\x12\x10\n\x08kv_heads\x18\x04 \x01(\r\x12\x10\n\x08head_dim\x18\x05 \x01(\r\x12\x0e\n\x06stride\x18\x06 \x01(\x04\x12\x0e\n\x06starts\x18\x07 \x03(\x04\"|\n\x0c\x43hannelSizes\x12\r\n\x05heads\x18\x01 \x01(\r\x12\x10\n\x08head_dim\x18\x02 \x01(\r\x12\x13\n\x0bmax_queries\x18\x03 \x01(\r\x12\x11\n\tmax_parts\x18\x04 \x01(\r\x12\x14\n\x0cplan_numbers\x18\x05 \x01(\r\x12\r\n\x05lanes\x18\x06 \x01(\r\"6\n\rChannelOpened\x12\x11\n\tmax_bytes\x18\x01 \x01(\x04\x12\x12\n\npage_bytes\x18\x02 \x01(\r\",\n\nWriteBlock\x12\r\n\x05\x62lock\x18\x01 \x01(\x04\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"\x1e\n\x0c\x46orgetBlocks\x12\x0e\n\x06\x62locks\x18\x01 \x01(\x0c\"\xc5\x01\n\rBeginExchange\x12\x10\n\x08\x65xchange\x18\x01 \x01(\x04\x12\x13\n\x0bnum_queries\x18\x02 \x01(\r\x12\x0c\n\x04rows\x18\x03 \x01(\x0c\x12\x10\n\x08run_rows\x18\x04 \x01(\x0c\x12\x13\n\x0brun_offsets\x18\x05 \x01(\x0c\x12\x14\n\x0crun_segments\x18\x06 \x01(\x0c\x12\x16\n\x0esegment_tokens\x18\x07 \x01(\x0c\x12\x17\n\x0fsegment_offsets\x18\x08 \x01(\x0c\x12\x11\n\tblock_ids\x18\t \x01(\x0c\"^\n\tPostLayer\x12\x10\n\x08\x65xchange\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05layer\x18\x03 \x01(\r\x12\x13\n\x0b\x66irst_query\x18\x04 \x01(\r\x12\t\n\x01q\x18\x05 \x01(\x0c\"n\n\rLayerAnswered\x12\x10\n\x08\x65xchange\x18\x01 \x01(\x04\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05layer\x18\x03 \x01(\r\x12\x12\n\nfirst_part\x18\x04 \x01(\r\x12\t\n\x01o\x18\x05 \x01(\x0c\x12\x0b\n\x03lse\x18\x06 \x01(\x0c\"\x1f\n\x0b\x45ndExchange\x12\x10\n\x08\x65xchange\x18\x01 \x01(\x04\x32S\n\x10\x41ttentionService\x12?\n\x06\x41ttend\x12\x17.thoth.v1.AttendRequest\x1a\x18.thoth.v1.AttendResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,27 +33,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.thoth.v1.attention_p
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ATTENDREQUEST']._serialized_start=75
-  _globals['_ATTENDREQUEST']._serialized_end=294
-  _globals['_ATTENDRESPONSE']._serialized_start=297
-  _globals['_ATTENDRESPONSE']._serialized_end=449
-  _globals['_OPENCHANNEL']._serialized_start=451
-  _globals['_OPENCHANNEL']._serialized_end=551
-  _globals['_SHAREDKV']._serialized_start=554
-  _globals['_SHAREDKV']._serialized_end=686
-  _globals['_CHANNELSIZES']._serialized_start=688
-  _globals['_CHANNELSIZES']._serialized_end=812
-  _globals['_CHANNELOPENED']._serialized_start=814
-  _globals['_CHANNELOPENED']._serialized_end=848
-  _globals['_WRITEBLOCK']._serialized_start=850
-  _globals['_WRITEBLOCK']._serialized_end=894
-  _globals['_BEGINEXCHANGE']._serialized_start=897
-  _globals['_BEGINEXCHANGE']._serialized_end=1094
-  _globals['_POSTLAYER']._serialized_start=1096
-  _globals['_POSTLAYER']._serialized_end=1190
-  _globals['_LAYERANSWERED']._serialized_start=1192
-  _globals['_LAYERANSWERED']._serialized_end=1302
-  _globals['_ENDEXCHANGE']._serialized_start=1304
-  _globals['_ENDEXCHANGE']._serialized_end=1335
-  _globals['_ATTENTIONSERVICE']._serialized_start=1337
-  _globals['_ATTENTIONSERVICE']._serialized_end=1420
+  _globals['_ATTENDREQUEST']._serialized_end=336
+  _globals['_ATTENDRESPONSE']._serialized_start=339
+  _globals['_ATTENDRESPONSE']._serialized_end=491
+  _globals['_OPENCHANNEL']._serialized_start=493
+  _globals['_OPENCHANNEL']._serialized_end=593
+  _globals['_SHAREDKV']._serialized_start=596
+  _globals['_SHAREDKV']._serialized_end=728
+  _globals['_CHANNELSIZES']._serialized_start=730
+  _globals['_CHANNELSIZES']._serialized_end=854
+  _globals['_CHANNELOPENED']._serialized_start=856
+  _globals['_CHANNELOPENED']._serialized_end=910
+  _globals['_WRITEBLOCK']._serialized_start=912
+  _globals['_WRITEBLOCK']._serialized_end=956
+  _globals['_FORGETBLOCKS']._serialized_start=958
+  _globals['_FORGETBLOCKS']._serialized_end=988
+  _globals['_BEGINEXCHANGE']._serialized_start=991
+  _globals['_BEGINEXCHANGE']._serialized_end=1188
+  _globals['_POSTLAYER']._serialized_start=1190
+  _globals['_POSTLAYER']._serialized_end=1284
+  _globals['_LAYERANSWERED']._serialized_start=1286
+  _globals['_LAYERANSWERED']._serialized_end=1396
+  _globals['_ENDEXCHANGE']._serialized_start=1398
+  _globals['_ENDEXCHANGE']._serialized_end=1429
+  _globals['_ATTENTIONSERVICE']._serialized_start=1431
+  _globals['_ATTENTIONSERVICE']._serialized_end=1514
 # @@protoc_insertion_point(module_scope)

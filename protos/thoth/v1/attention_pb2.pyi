@@ -28,6 +28,7 @@ class AttendRequest(_message.Message):
     BEGIN_FIELD_NUMBER: _builtins.int
     POST_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    FORGET_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def open(self) -> Global___OpenChannel:
         """First, and only there."""
@@ -40,6 +41,8 @@ class AttendRequest(_message.Message):
     def post(self) -> Global___PostLayer: ...
     @_builtins.property
     def end(self) -> Global___EndExchange: ...
+    @_builtins.property
+    def forget(self) -> Global___ForgetBlocks: ...
     def __init__(
         self,
         *,
@@ -48,12 +51,13 @@ class AttendRequest(_message.Message):
         begin: Global___BeginExchange | None = ...,
         post: Global___PostLayer | None = ...,
         end: Global___EndExchange | None = ...,
+        forget: Global___ForgetBlocks | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "end", b"end", "event", b"event", "open", b"open", "post", b"post", "write", b"write"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "end", b"end", "event", b"event", "forget", b"forget", "open", b"open", "post", b"post", "write", b"write"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "end", b"end", "event", b"event", "open", b"open", "post", b"post", "write", b"write"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "end", b"end", "event", b"event", "forget", b"forget", "open", b"open", "post", b"post", "write", b"write"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["open", "write", "begin", "post", "end"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["open", "write", "begin", "post", "end", "forget"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -210,16 +214,22 @@ class ChannelOpened(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MAX_BYTES_FIELD_NUMBER: _builtins.int
+    PAGE_BYTES_FIELD_NUMBER: _builtins.int
     max_bytes: _builtins.int
-    """Of copied blocks the worker keeps for this stream at most so many bytes, in whole pages."""
+    """Of copied blocks the worker keeps for this stream at most so many bytes."""
+    page_bytes: _builtins.int
+    """They are taken in whole pages of so many bytes, and given back in such, except the two that a block only begins or
+    ends in.
+    """
     def __init__(
         self,
         *,
         max_bytes: _builtins.int = ...,
+        page_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_bytes", b"max_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_bytes", b"max_bytes", "page_bytes", b"page_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -249,6 +259,28 @@ class WriteBlock(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WriteBlock: _TypeAlias = WriteBlock  # noqa: Y015
+
+@_typing.final
+class ForgetBlocks(_message.Message):
+    """Blocks that make room for others. No open exchange attends them, and none does until they are written again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCKS_FIELD_NUMBER: _builtins.int
+    blocks: _builtins.bytes
+    """int32, little-endian"""
+    def __init__(
+        self,
+        *,
+        blocks: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetBlocks: _TypeAlias = ForgetBlocks  # noqa: Y015
 
 @_typing.final
 class BeginExchange(_message.Message):
