@@ -2,7 +2,8 @@
 
     nobody --ready, entered, timed--> attached --lost, or its lease ended--> nobody
 
-Workers of the same node come first: they read the host's memory where it lies.
+Workers of the same node come first: they read the host's memory where it lies. Those of other nodes
+are sent what they attend.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import partial
 
 from actors.attention_worker import door_path
 from actors.places import ordinal
@@ -24,6 +24,7 @@ from cluster.engine.thread import EngineThread
 from cluster.errors import Lost, ThothError
 from cluster.scheduling.membership import Member, Role
 from cluster.telemetry import catalogue
+from cluster.wire.attention_port import Source, connect
 
 log = logging.getLogger(__name__)
 
@@ -93,19 +94,17 @@ class AttentionLink:
         self._station.lease.set_runs_on(self._runs_on + with_whom)
 
     async def _entered(self, worker: Member, attention: HostAttention) -> AttentionPort:
-        me = self._me
+        me, sizes, arena = self._me, attention.sizes, attention.arena
+        timeout_s = self._config.attention_worker.timeout_s
         if worker.node != me.node:
-            raise Lost(f"{worker.name} is on another node")
-        enter_it = partial(
-            enter,
-            door_path(self._config, worker.name),
-            attention.sizes,
-            attention.arena.kv,
-            attention.arena.fd,
-            owner=me.name,
-            timeout_s=self._config.attention_worker.timeout_s,
+            source = Source(arena.kv, arena.memory, arena.generations)
+            return await asyncio.to_thread(
+                connect, worker.address, sizes, source, client=me.name, timeout_s=timeout_s
+            )
+        door = door_path(self._config, worker.name)
+        return await asyncio.to_thread(
+            enter, door, sizes, arena.kv, arena.fd, owner=me.name, timeout_s=timeout_s
         )
-        return await asyncio.to_thread(enter_it)
 
     def _count(self, attention: HostAttention) -> None:
         self._is_attached.set(attention.port.worker is not None)

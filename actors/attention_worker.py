@@ -1,9 +1,9 @@
 """Attention over the host tiers of the gpu_workers beside it, on the cores of one NUMA node.
 
-    gpu_worker --door, shared memory--> loop of thoth_kernels, in threads of their own
-               <------- states --------
+    gpu_worker of this host  --door, shared memory-->  loop of thoth_kernels, in its own threads
+               of another    --gRPC--> relay, memory-->
 
-The event loop carries health, lease and metrics, and nothing of the work.
+The event loop carries health, lease, metrics and the messages from other hosts.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from cluster.errors import Unsupported
 from cluster.kernels import kernels_available, why_not
 from cluster.numa import Pinning, Topology, pin_to, read_topology
 from cluster.scheduling.membership import Role
+from cluster.wire.attention_service import AttentionServicer
+from protos.thoth.v1 import attention_pb2_grpc
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +75,14 @@ class AttentionWorker:
                 field="attention_worker.count",
                 limit="0, or a C++20 compiler when the package is installed",
             )
-        await self._station.open()
         self._thread = threading.Thread(target=self._live, name="attention", daemon=True)
         self._thread.start()
         serving = await asyncio.wrap_future(self._began)
+        servicer = AttentionServicer(serving.server, self._config.attention_worker.copy_bytes)
+        self._station.server.add(
+            attention_pb2_grpc.add_AttentionServiceServicer_to_server, servicer
+        )
+        await self._station.open()
         self._metrics.began(serving.pinning)
         self._station.lease.set_runs_on(serving.said)
         await self._station.set_ready(True)

@@ -1,12 +1,14 @@
-"""What it costs that attention is computed by another process of the host.
+"""What it costs that attention is computed by another process.
 
     payload   queries go there and states of the same size come back, over no keys at all; beside
               it a bare copy of as many bytes there and back, in this process
     layer     a layer of SmolLM2-135M: rows with 2,048 tokens of their own each, in this process and
               in the other, over the same memory and with as many threads
+    grpc ..   the same as if the process were on another host: through gRPC, over a copy of the
+              blocks that it has already; the network between two hosts is left out
 
-Both are run in turn; times are medians over the rounds. A payload is copied twice on its way there
-and once on its way back, and the states are written once.
+Both are run in turn; times are medians over the rounds. Through shared memory a payload is copied
+twice on its way there and once on its way back, and the states are written once.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 
@@ -39,9 +43,12 @@ from cluster.blocks.pool import BLOCK_TOKENS, blocks_for
 from cluster.blocks.segment import Home, SegmentView
 from cluster.ids import BlockId
 from cluster.kernels import kernels, kernels_available, why_not
+from cluster.wire.attention_port import Source, connect
 
 SEED = 0
 NUM_THREADS = 1
+# Of the other process: how many threads, and the bytes that it keeps for one client.
+CHILD = (str(NUM_THREADS), str(2**30))
 TIMEOUT_S = 60.0
 ROUNDS = {Scale.QUICK: 5, Scale.FULL: 31}
 # A row of a payload is 4 KiB.
@@ -56,6 +63,10 @@ MOST_LAYER_RATIO = 1.05
 MOST_COPY_RATIO = 4.0
 
 
+# A port to the other process, over these blocks.
+OpenPort = Callable[["Blocks", ChannelSizes], AttentionPort]
+
+
 class Blocks:
     """Keys and values of one layer in memory that another process can map."""
 
@@ -68,7 +79,8 @@ class Blocks:
         self.fd = os.memfd_create("benchmark", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.fd, num_bytes)
         fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-        memory = torch.frombuffer(mmap.mmap(self.fd, num_bytes), dtype=torch.uint8)
+        self.memory = memoryview(mmap.mmap(self.fd, num_bytes))
+        memory = torch.frombuffer(self.memory, dtype=torch.uint8)
         memory.view(torch.float32).normal_(generator=torch.Generator().manual_seed(SEED))
         self.k, self.v = self.kv.views(memory)
 
@@ -121,23 +133,34 @@ def decodes(num_rows: int) -> PartPlan:
 
 
 @contextmanager
-def worker() -> Iterator[Path]:
-    """The door of one in another process."""
+def worker() -> Iterator[dict[str, OpenPort]]:
+    """The ways to one in another process, by what their rows are called."""
     with tempfile.TemporaryDirectory() as folder:
         door = Path(folder) / "door"
         child = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.ports_child", str(door), str(NUM_THREADS)],
+            [sys.executable, "-m", "benchmarks.ports_grpc_child", str(door), *CHILD],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         try:
             assert child.stdout is not None
-            if child.stdout.readline() != "open\n":
+            said, _, address = child.stdout.readline().strip().partition(" ")
+            if said != "open":
                 raise CannotRun("the attention worker did not start")
-            yield door
+            yield {"": partial(shared, door), "grpc ": partial(remote, address)}
         finally:
             child.communicate()
+
+
+def shared(door: Path, blocks: Blocks, sizes: ChannelSizes) -> AttentionPort:
+    return enter(door, sizes, blocks.kv, blocks.fd, timeout_s=TIMEOUT_S)
+
+
+def remote(address: str, blocks: Blocks, sizes: ChannelSizes) -> AttentionPort:
+    """The blocks stay as they are."""
+    source = Source(blocks.kv, blocks.memory, lambda ids: np.zeros(len(ids), np.int64))
+    return connect(address, sizes, source, client="benchmark", timeout_s=TIMEOUT_S)
 
 
 def run(scale: Scale, console: Console) -> Outcome:
@@ -147,37 +170,40 @@ def run(scale: Scale, console: Console) -> Outcome:
     before = torch.get_num_threads()
     torch.set_num_threads(NUM_THREADS)
     try:
-        with worker() as door:
-            rows = [*payload_rows(door, ROUNDS[scale]), *layer_rows(door, ROUNDS[scale])]
+        with worker() as ways:
+            rows: list[Row] = []
+            for name, way in ways.items():
+                rows += payload_rows(f"{name}payload", way, ROUNDS[scale])
+                rows += layer_rows(f"{name}layer", way, ROUNDS[scale])
     finally:
         torch.set_num_threads(before)
     return Outcome(rows, verdicts(rows), SEED)
 
 
-def payload_rows(door: Path, rounds: int) -> Iterator[Row]:
+def payload_rows(what: str, open_port: OpenPort, rounds: int) -> Iterator[Row]:
     sizes = ChannelSizes(PAYLOAD_HEADS, HEAD_DIM)
     with closing(Blocks(1, 1)) as blocks, ExitStack() as open_ports:
         for num_rows in PAYLOAD_ROWS:
-            port = enter(door, sizes, blocks.kv, blocks.fd, timeout_s=TIMEOUT_S)
+            port = open_port(blocks, sizes)
             open_ports.callback(port.close)
             there = round_trip(port, rows_over_nothing(num_rows), PAYLOAD_HEADS)
             payload = num_rows * PAYLOAD_HEADS * HEAD_DIM * torch.float32.itemsize
-            yield row("payload", num_rows, 2 * payload, in_turn(copies(num_rows), there, rounds))
+            yield row(what, num_rows, 2 * payload, in_turn(copies(num_rows), there, rounds))
 
 
-def layer_rows(door: Path, rounds: int) -> Iterator[Row]:
+def layer_rows(what: str, open_port: OpenPort, rounds: int) -> Iterator[Row]:
     sizes = ChannelSizes(HEADS, HEAD_DIM)
     backend = NativeBackend(kernels().Threads(NUM_THREADS))
     blocks = Blocks(KV_HEADS, max(LAYER_ROWS) * blocks_for(TOKENS))
     with closing(blocks), ExitStack() as open_ports:
         for num_rows in LAYER_ROWS:
             plan = decodes(num_rows)
-            port = enter(door, sizes, blocks.kv, blocks.fd, timeout_s=TIMEOUT_S)
+            port = open_port(blocks, sizes)
             open_ports.callback(port.close)
             here = round_trip(LocalPort(backend, blocks.k, blocks.v), plan, HEADS)
             there = round_trip(port, plan, HEADS)
             read = 2 * num_rows * TOKENS * KV_HEADS * HEAD_DIM * torch.float32.itemsize
-            yield row("layer", num_rows, read, in_turn(here, there, rounds))
+            yield row(what, num_rows, read, in_turn(here, there, rounds))
 
 
 def in_turn(

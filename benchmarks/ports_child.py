@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.attention.door import Door
@@ -14,17 +16,23 @@ from cluster.attention.server import AttentionServer
 from cluster.clock import MonotonicClock
 
 
-def main(path: str, num_threads: str) -> None:
-    server = AttentionServer(int(num_threads))
-    door = Door(Path(path), server, MonotonicClock())
+@contextmanager
+def open_door(path: Path, num_threads: int) -> Iterator[AttentionServer]:
+    server = AttentionServer(num_threads)
+    door = Door(path, server, MonotonicClock())
     visits = threading.Thread(target=door.run)
     visits.start()
-    print("open", flush=True)
-    sys.stdin.read()
+    yield server
     door.stop()
     visits.join()
     door.close()
     server.close()
+
+
+def main(path: str, num_threads: str) -> None:
+    with open_door(Path(path), int(num_threads)):
+        print("open", flush=True)
+        sys.stdin.read()
 
 
 if __name__ == "__main__":

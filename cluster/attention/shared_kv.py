@@ -46,6 +46,16 @@ class SharedKv:
             [self._view(numbers, v_size, start) for _, start in self.starts],
         )
 
+    def block_bytes(self, block: int) -> slice:
+        """Where a block's keys and values lie in the memory, those of all layers. Raises
+        InvalidArgument where other blocks lie between them; `views` checks the rest."""
+        starts = [start for layer in self.starts for start in layer]
+        begin, end = min(starts), max(starts) + self.kv_heads * self.head_dim * BLOCK_TOKENS
+        if end - begin > self.stride:
+            raise InvalidArgument("a block's layers are further apart than its next", field="kv")
+        size = DTYPES[self.dtype].itemsize
+        return slice((begin + block * self.stride) * size, (end + block * self.stride) * size)
+
     def _numbers(self, memory: Tensor) -> Tensor:
         dtype = DTYPES.get(self.dtype)
         if dtype is None:

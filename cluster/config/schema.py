@@ -113,6 +113,11 @@ class AttentionWorkerConfig(Section):
         description="The host tier of a gpu_worker that died is kept so long for the one that is "
         "started in its place.",
     )
+    copy_bytes: Count = Field(
+        2**32,
+        description="Memory for copies of the documents that a worker attends for one gpu_worker of "
+        "another node.",
+    )
     resource: str | None = Field(
         None,
         description="A custom resource of Ray, one of which each worker takes: they run on the "

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
+import numpy as np
 import torch
 
 from cluster.attention.fallback import FallbackPort
@@ -57,8 +58,10 @@ class HostAttention:
 
     def _seconds(self, port: AttentionPort) -> float:
         """For a block, over all layers: the least of a few."""
-        plan = self._plan()
-        return min(islice(self._rounds(port, plan), _REPEATS)) / self._num_blocks
+        blocks = self._blocks()
+        if not blocks:
+            return 0.0
+        return min(islice(self._rounds(port, self._plan(blocks)), _REPEATS)) / len(blocks)
 
     def _rounds(self, port: AttentionPort, plan: PartPlan) -> Iterator[float]:
         q = torch.zeros((len(plan.queries), self.sizes.heads, self.sizes.head_dim))
@@ -73,13 +76,13 @@ class HostAttention:
         finally:
             exchange.close()
 
-    @property
-    def _num_blocks(self) -> int:
-        return min(_BLOCKS, self.arena.num_blocks)
+    def _blocks(self) -> tuple[BlockId, ...]:
+        """Some of the host, whatever lies in them, but none that is half written."""
+        generations = self.arena.generations(np.arange(self.arena.num_blocks))
+        return tuple(map(BlockId, np.flatnonzero(generations % 2 == 0)[:_BLOCKS].tolist()))
 
-    def _plan(self) -> PartPlan:
-        """A row over some blocks of the host, whatever lies in them."""
-        blocks = tuple(map(BlockId, range(self._num_blocks)))
+    def _plan(self, blocks: tuple[BlockId, ...]) -> PartPlan:
+        """A row over these blocks."""
         on_host = SegmentView(blocks, len(blocks) * BLOCK_TOKENS, Home.HOST)
         own = SegmentView((BlockId(0),), 1, Home.DEVICE)
         return split_attention([Run(0, 1, (on_host, own))]).parts[Home.HOST]

@@ -28,6 +28,9 @@ MESSAGE_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
 )
+# A client whose host is gone says nothing: it is asked, and its calls end when it does not answer.
+ASKED_AFTER_S = 30.0
+ASKED_FOR_S = 20.0
 
 Response = TypeVar("Response")
 
@@ -103,11 +106,21 @@ def streaming(
     return decorate
 
 
+def _server_options() -> list[tuple[str, int]]:
+    return [
+        *MESSAGE_OPTIONS,
+        ("grpc.keepalive_time_ms", int(ASKED_AFTER_S * 1e3)),
+        ("grpc.http2.ping_timeout_ms", int(ASKED_FOR_S * 1e3)),
+        # However long nothing else is sent.
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+
+
 class GrpcServer:
     """A `grpc.aio` server with the standard health service; port 0 takes a free one."""
 
     def __init__(self, host: str, port: int = 0) -> None:
-        self._server = grpc.aio.server(options=MESSAGE_OPTIONS)
+        self._server = grpc.aio.server(options=_server_options())
         self._health = health_aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._host = host

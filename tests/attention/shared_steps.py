@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from random import Random
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,7 +51,9 @@ class SharedBlocks:
             tuple((starts[2 * layer], starts[2 * layer + 1]) for layer in range(NUM_LAYERS)),
         )
         self.fd = sealed_memory(self.kv.num_bytes)
-        memory = torch.frombuffer(mmap.mmap(self.fd, self.kv.num_bytes), dtype=torch.uint8)
+        self.memory = memoryview(mmap.mmap(self.fd, self.kv.num_bytes))
+        self.generations = np.full(num_blocks, 2, np.int64)
+        memory = torch.frombuffer(self.memory, dtype=torch.uint8)
         memory.view(DTYPES[dtype]).fill_(torch.nan)
         self.k, self.v = self.kv.views(memory)
         order = iter(torch.randperm(num_blocks, generator=self.random).tolist())
@@ -59,13 +62,18 @@ class SharedBlocks:
             for n in LENGTHS
         ]
         for segment in self.segments:
-            self._fill(segment, backend)
+            self.fill(segment, backend)
 
-    def _fill(self, segment: SegmentView, backend: AttentionBackend) -> None:
+    def fill(self, segment: SegmentView, backend: AttentionBackend) -> None:
         size = (segment.num_tokens, KV_HEADS, HEAD_DIM)
         for k_cache, v_cache in zip(self.k, self.v, strict=True):
             k, v = (torch.randn(size, generator=self.random) for _ in range(2))
             backend.append(k_cache, v_cache, slots(segment), k, v)
+
+    def write_over(self, segment: SegmentView, backend: AttentionBackend) -> None:
+        """As an arena does: other content, and another generation."""
+        self.fill(segment, backend)
+        self.generations[list(segment.blocks)] += 2
 
     def queries(self, plan: PartPlan) -> Tensor:
         size = (len(plan.queries), HEADS, HEAD_DIM)
@@ -73,7 +81,7 @@ class SharedBlocks:
 
     def close(self) -> None:
         """The mapping has a descriptor of its own."""
-        self.k, self.v = [], []
+        self.k, self.v, self.memory = [], [], memoryview(b"")
         os.close(self.fd)
 
 
@@ -88,6 +96,11 @@ def one_row(segment: SegmentView) -> PartPlan:
     """Over one segment."""
     rows = torch.zeros(1, dtype=torch.int32)
     return PartPlan(rows.long(), rows, plan_attention([Run(0, 1, (segment,))]))
+
+
+def rows_over_nothing(num_rows: int) -> PartPlan:
+    rows = torch.arange(num_rows, dtype=torch.int32)
+    return PartPlan(rows.long(), rows, plan_attention([]))
 
 
 def drawn_plan(random: Random, segments: list[SegmentView], num_runs: int) -> PartPlan:

@@ -338,3 +338,18 @@ def test_views_never_leave_the_memory(blocks: SharedBlocks) -> None:
             wrong.views(memory)
     with pytest.raises(InvalidArgument):
         blocks.kv.views(memory[:-1])
+
+
+def test_a_block_is_one_piece_of_the_memory(blocks: SharedBlocks) -> None:
+    before = [layer.clone() for layer in (*blocks.k, *blocks.v)]
+    place = blocks.kv.block_bytes(3)
+    memory = torch.frombuffer(blocks.memory, dtype=torch.uint8)
+    memory[place] = torch.bitwise_not(memory[place])
+    for old, new in zip(before, (*blocks.k, *blocks.v), strict=True):
+        is_other = (old.view(torch.uint8) != new.view(torch.uint8)).flatten(1)
+        assert is_other.all(1).tolist() == [block == 3 for block in range(len(old))]
+        assert is_other.any(1).sum() == 1
+    (k, v), *rest = blocks.kv.starts
+    apart = replace(blocks.kv, starts=((k, v + blocks.kv.stride), *rest))
+    with pytest.raises(InvalidArgument, match="further apart"):
+        apart.block_bytes(0)

@@ -27,8 +27,9 @@ from tests.attention.shared_steps import (
     assert_same_bits,
     drawn_plan,
     one_row,
+    rows_over_nothing,
 )
-from tests.attention.workers import worker_at
+from tests.attention.workers import RemoteWorker, ended, worker_at
 
 Maker = Callable[[SharedBlocks, Path], AbstractContextManager[AttentionPort]]
 
@@ -64,6 +65,15 @@ def with_fallback(blocks: SharedBlocks, folder: Path) -> Iterator[AttentionPort]
         yield port
 
 
+@contextmanager
+def grpc(blocks: SharedBlocks, folder: Path) -> Iterator[AttentionPort]:
+    with ended(RemoteWorker(folder / "door")) as worker:
+        port = worker.remote_port(blocks)
+        yield port
+        port.close()
+        assert worker.end() == 0
+
+
 # How it is made, and the backend whose bits its states have.
 MAKERS: dict[str, tuple[Maker, Callable[[], AttentionBackend]]] = {
     "local torch": (local_torch, ReferenceBackend)
@@ -73,6 +83,7 @@ if kernels_available():
         "local native": (local_native, native),
         "shared memory": (shared_memory, native),
         "with fallback": (with_fallback, native),
+        "grpc": (grpc, native),
     }
 
 
@@ -113,6 +124,10 @@ def test_one_row_over_one_block_and_hundreds_over_all(rig: Rig) -> None:
     assert large.num_parts > 200
     for plan in (small, large, small):
         rig.check_step(plan, [1, 0])
+
+
+def test_rows_over_nothing_have_states_too(rig: Rig) -> None:
+    rig.check_step(rows_over_nothing(3), [0, 2])
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -10,14 +10,18 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from cluster.attention.door import enter
 from cluster.attention.shared_memory import SharedMemoryPort
+from cluster.wire.attention_port import GrpcPort, Source, connect
 from tests.attention.shared_steps import SIZES, SharedBlocks
 from tests.house.source import ROOT
 
 # Long enough for a machine that does much else; nothing that works waits for it.
 PATIENCE_S = 60.0
+MAX_BYTES = 2**30
+AnyWorker = TypeVar("AnyWorker", bound="Worker")
 
 
 class Worker:
@@ -25,16 +29,20 @@ class Worker:
 
     def __init__(self, path: Path, num_threads: int = 2) -> None:
         self.path = path
-        module = ["-m", "benchmarks.ports_child"]
+        self.said = self._started("benchmarks.ports_child", str(path), str(num_threads))
+        assert self.said == "open\n"
+
+    def _started(self, *module: str) -> str:
+        """What it says first."""
         self.process = subprocess.Popen(
-            [sys.executable, *module, str(path), str(num_threads)],
+            [sys.executable, "-m", *module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
         )
         assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "open\n"
+        return self.process.stdout.readline()
 
     def port(self, blocks: SharedBlocks, timeout_s: float = PATIENCE_S) -> SharedMemoryPort:
         return enter(self.path, SIZES, blocks.kv, blocks.fd, timeout_s=timeout_s)
@@ -58,9 +66,33 @@ class Worker:
         return self.process.returncode
 
 
+class RemoteWorker(Worker):
+    """One process behind a door and at an address."""
+
+    def __init__(self, path: Path, num_threads: int = 2, max_bytes: int = MAX_BYTES) -> None:
+        self.path = path
+        arguments = str(path), str(num_threads), str(max_bytes)
+        self.said = self._started("benchmarks.ports_grpc_child", *arguments)
+        self.address = self.said.removeprefix("open ").strip()
+        assert self.address.startswith("127.0.0.1:")
+
+    def remote_port(self, blocks: SharedBlocks, timeout_s: float = PATIENCE_S) -> GrpcPort:
+        source = source_of(blocks)
+        return connect(self.address, SIZES, source, client="test", timeout_s=timeout_s)
+
+
+def source_of(blocks: SharedBlocks) -> Source:
+    return Source(blocks.kv, blocks.memory, lambda ids: blocks.generations[ids])
+
+
 @contextmanager
 def worker_at(path: Path, num_threads: int = 2) -> Iterator[Worker]:
-    worker = Worker(path, num_threads)
+    with ended(Worker(path, num_threads)) as worker:
+        yield worker
+
+
+@contextmanager
+def ended(worker: AnyWorker) -> Iterator[AnyWorker]:
     try:
         yield worker
     finally:

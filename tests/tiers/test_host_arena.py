@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from random import Random
 
+import numpy as np
 import pytest
 
 from cluster.engine.kv_cache import KvShape
@@ -59,6 +60,33 @@ def test_what_was_written_is_found_and_verified() -> None:
         assert len(arena.verify(A.key, SLOTS)) == 3
         assert read(arena, SLOTS) == contents(A)
         assert read(arena, blocks(0)) == contents(child)
+
+
+def test_a_block_has_another_generation_after_every_write_and_an_odd_one_meanwhile() -> None:
+    numbers = np.array(SLOTS)
+    with new_arena(6) as arena:
+        write(arena, A, SLOTS)
+        first = arena.generations(numbers)
+        with arena.writing((A, SLOTS)):
+            assert (arena.generations(numbers) % 2 == 1).all()
+        second = arena.generations(numbers)
+        arena.clear(SLOTS[:1])
+        assert (arena.generations(numbers) % 2).tolist() == [1, 0, 0]
+        write(arena, B, SLOTS)
+        seen = np.concatenate([first, second, arena.generations(numbers)])
+        assert (seen % 2 == 0).all()
+        assert len(np.unique(seen)) == 3
+
+
+def test_the_bytes_of_a_block_are_its_payload_up_to_the_last_number() -> None:
+    with new_arena(6) as arena:
+        write(arena, A, SLOTS)
+        for block in SLOTS:
+            content = bytes(arena.memory[arena.kv.block_bytes(block)])
+            assert content == bytes(arena.payload(block))[: LAYOUT.shape.block_bytes]
+            assert len(content) == LAYOUT.shape.block_bytes
+        with pytest.raises(TypeError, match="read-only"):
+            arena.memory[0] = 1
 
 
 def test_another_holder_of_the_memory_finds_the_same() -> None:

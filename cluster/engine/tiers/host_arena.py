@@ -23,9 +23,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from struct import Struct
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest as checksum
 
 from cluster.blocks.pool import blocks_for
@@ -89,7 +91,7 @@ class HostArena:
         everything = torch.frombuffer(self._memory, dtype=torch.uint8)
         self.kv = layout.kv(num_blocks)
         self.k, self.v = self.kv.views(everything)
-        self._generations = np.ndarray(
+        self._generations: NDArray[np.uint64] = np.ndarray(
             (num_blocks,),
             np.uint64,
             buffer=self._map,
@@ -184,6 +186,17 @@ class HostArena:
         """The block's bytes behind its header, to be read, or to be written inside `writing`."""
         start = self._start(block) + BLOCK_HEADER_BYTES
         return self._memory[start : start + self.layout.payload_bytes]
+
+    @property
+    def memory(self) -> memoryview:
+        """All of it, to be read; `kv` says where the blocks lie."""
+        return self._memory.toreadonly()
+
+    def generations(self, blocks: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+        """Of each block its last write's: odd while it is written or when it holds nothing whole.
+        The same number is the same content."""
+        generations: NDArray[np.int64] = self._generations[blocks].astype(np.int64)
+        return generations
 
     def _header(self, block: BlockId) -> memoryview:
         start = self._start(block)
