@@ -115,8 +115,7 @@ class AttentionWorkerConfig(Section):
     )
     copy_bytes: Count = Field(
         2**32,
-        description="Memory for copies of the documents that a worker attends for one gpu_worker of "
-        "another node.",
+        description="Memory for copies of what it attends for one gpu_worker of another node.",
     )
     resource: str | None = Field(
         None,

@@ -41,7 +41,6 @@ def attended(model: Path, home: Path, *flags: str, **more: str) -> Iterator[Runn
     with running(model, home, flags, **SETTINGS | more) as cluster:
         with cluster.client() as client:
             client.documents.upsert(COLLECTION, [about(topic) for topic in TOPICS])
-        wait_until(lambda: sample(cluster, "gpu_worker-0", "thoth_attention_attached") == 1)
         yield cluster
 
 
@@ -75,6 +74,10 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.2)
 
 
+def is_attached(cluster: Running) -> bool:
+    return sample(cluster, "gpu_worker-0", "thoth_attention_attached") == 1
+
+
 def sink(cluster: Running) -> dict[str, str]:
     """What is answered about each topic; afterwards most of the documents lie on the host alone."""
     return {topic: ask(cluster, topic).text for topic in TOPICS}
@@ -94,6 +97,7 @@ def test_in_one_process_documents_are_attended_by_the_worker(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
     with attended(tiny_folder, tmp_path / "home", "--local") as cluster:
+        wait_until(lambda: is_attached(cluster))
         assert_attends(cluster, sink(cluster))
         wait_until(
             lambda: cluster.members()["gpu_worker-0"].member.runs_on.endswith(
@@ -105,6 +109,7 @@ def test_in_one_process_documents_are_attended_by_the_worker(
 @pytest.fixture(scope="module")
 def on_ray(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with attended(tiny_folder, tmp_path_factory.mktemp("attended") / "home") as cluster:
+        wait_until(lambda: is_attached(cluster))
         yield cluster
 
 
@@ -127,7 +132,7 @@ def test_a_worker_is_lost_under_load_and_nobody_notices(
                 not in {"", gone.incarnation}
             )
         )
-        wait_until(lambda: sample(on_ray, "gpu_worker-0", "thoth_attention_attached") == 1)
+        wait_until(lambda: is_attached(on_ray))
     assert_attends(on_ray, expected)
 
 
@@ -171,5 +176,5 @@ def test_a_killed_gpu_worker_finds_its_documents_on_the_host_again(on_ray: Runni
     first = ask(on_ray, TOPICS[0])
     assert first.text == expected[TOPICS[0]]
     assert first.usage.cached.host
-    wait_until(lambda: sample(on_ray, "gpu_worker-0", "thoth_attention_attached") == 1)
+    wait_until(lambda: is_attached(on_ray))
     assert_attends(on_ray, expected)

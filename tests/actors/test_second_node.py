@@ -1,0 +1,97 @@
+"""Two nodes of one Ray cluster: the attention worker is on the second, which is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from actors.ray_environment import LOCAL
+from cluster.kernels import kernels_available
+from tests.actors.conftest import Running
+from tests.actors.test_attention_workers import (
+    assert_attends,
+    attended,
+    is_attached,
+    sample,
+    sink,
+    under_load,
+    wait_until,
+)
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not kernels_available(), reason="the kernels were not built"),
+]
+
+RESOURCE = "attention"
+
+
+def address_of_ray(cluster: Running) -> str:
+    """Where further nodes come to."""
+    lines = [" ".join(p.cmdline()) for p in psutil.Process(cluster.pid).children(recursive=True)]
+    (found,) = {m[1] for line in lines if (m := re.search(r"--gcs-address=(\S+)", line))}
+    return found
+
+
+@contextmanager
+def second_node(cluster: Running, log: Path) -> Iterator[psutil.Process]:
+    """A node that has nothing but the resource of attention workers."""
+    ray = str(Path(sys.executable).parent / "ray")
+    command = [ray, "start", "--block", f"--address={address_of_ray(cluster)}", "--num-cpus=0"]
+    command += ["--node-ip-address=127.0.0.1", f"--resources={json.dumps({RESOURCE: 1})}"]
+    # Ray's name for a cluster of more than one node.
+    several = LOCAL | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+    with log.open("wb") as output:
+        node = psutil.Popen(command, env=os.environ | several, stdout=output, stderr=output)
+    try:
+        yield node
+    finally:
+        kill(node)
+
+
+def kill(node: psutil.Process) -> None:
+    """All of it at once, as when the power fails."""
+    if not node.is_running():
+        return
+    family = [*node.children(recursive=True), node]
+    for process in family:
+        process.suspend()
+    for process in family:
+        process.kill()
+    psutil.wait_procs(family, timeout=20)
+
+
+def test_a_worker_on_a_second_node_attends_and_its_loss_is_survived(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    settings = {"attention_worker.resource": RESOURCE}
+    with attended(tiny_folder, tmp_path / "home", **settings) as cluster:
+        expected = sink(cluster)
+        assert not is_attached(cluster)
+        with second_node(cluster, tmp_path / "first.log") as node:
+            wait_until(lambda: is_attached(cluster))
+            members = {name: status.member for name, status in cluster.members().items()}
+            assert members["attention_worker-0"].node != members["gpu_worker-0"].node
+            assert_attends(cluster, expected)
+            lost = sample(cluster, "gpu_worker-0", "thoth_attention_lost_total")
+            with under_load(cluster, expected):
+                time.sleep(1.0)
+                kill(node)
+                wait_until(
+                    lambda: sample(cluster, "gpu_worker-0", "thoth_attention_lost_total") > lost
+                )
+                time.sleep(1.0)
+        assert sink(cluster) == expected
+        with second_node(cluster, tmp_path / "second.log"):
+            wait_until(lambda: is_attached(cluster))
+            assert_attends(cluster, expected)
