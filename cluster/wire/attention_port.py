@@ -28,6 +28,7 @@ from cluster.errors import InvalidArgument, InvariantBroken, Lost, Refused, Thot
 from cluster.wire.attention import (
     begin_to_pb,
     blocks_to_pb,
+    check_plan,
     fill,
     kv_to_pb,
     pieces,
@@ -124,7 +125,7 @@ class GrpcPort:
         self._check_alive()
         if len(self._exchanges) == self.sizes.lanes:
             raise InvariantBroken(f"{self.sizes.lanes} exchanges are open, and there is no lane")
-        _check_plan(plan, self.sizes)
+        check_plan(plan, self.sizes)
         blocks = self._send_blocks(plan.attention.block_ids)
         number = next(self._numbers)
         begin = begin_to_pb(number, plan)
@@ -295,23 +296,3 @@ class GrpcExchange:
         if self._is_open:
             self._is_open = False
             self.port.give_back(self.number)
-
-
-def _check_plan(plan: PartPlan, sizes: ChannelSizes) -> None:
-    arrays = plan.attention
-    numbers = (
-        plan.rows,
-        arrays.run_rows,
-        arrays.run_offsets,
-        arrays.run_segments,
-        arrays.segment_tokens,
-        arrays.segment_offsets,
-        arrays.block_ids,
-    )
-    for name, num, most in (
-        ("queries", len(plan.queries), sizes.max_queries),
-        ("parts", plan.num_parts, sizes.max_parts),
-        ("numbers in its plan", sum(each.numel() for each in numbers), sizes.plan_numbers),
-    ):
-        if num > most:
-            raise InvariantBroken(f"the step has {num} {name}, the channel {most}")
