@@ -16,7 +16,7 @@ from cluster.attention.plan import AttentionPlan
 from cluster.attention.shared_kv import SharedKv
 from cluster.attention.shared_memory import ChannelSizes
 from cluster.attention.split import PartPlan
-from cluster.errors import InvalidArgument
+from cluster.errors import InvalidArgument, InvariantBroken
 from protos.thoth.v1 import attention_pb2 as pb
 
 # Rows in one message: far below the largest one, and the next is on its way while one is copied.
@@ -74,6 +74,17 @@ def sizes_from_pb(message: pb.ChannelSizes) -> ChannelSizes:
                 f"{name} is {size}", field=f"open.sizes.{name}", limit=f"1 to {2**31 - 1}"
             )
     return ChannelSizes(**sizes)
+
+
+def check_plan(plan: PartPlan, sizes: ChannelSizes) -> None:
+    """Raises InvariantBroken for one that a channel of these sizes cannot carry."""
+    for name, num, most in (
+        ("queries", len(plan.queries), sizes.max_queries),
+        ("parts", plan.num_parts, sizes.max_parts),
+        ("numbers in its plan", plan.num_numbers, sizes.plan_numbers),
+    ):
+        if num > most:
+            raise InvariantBroken(f"the step has {num} {name}, the channel {most}")
 
 
 def begin_to_pb(exchange: int, plan: PartPlan) -> pb.BeginExchange:

@@ -29,6 +29,7 @@ from cluster.kernels import kernels
 from cluster.wire.attention import (
     begin_to_pb,
     blocks_to_pb,
+    check_plan,
     fill,
     kv_to_pb,
     pieces,
@@ -135,7 +136,7 @@ class GrpcPort:
         self._check_alive()
         if len(self._exchanges) == self.sizes.lanes:
             raise InvariantBroken(f"{self.sizes.lanes} exchanges are open, and there is no lane")
-        _check_plan(plan, self.sizes)
+        check_plan(plan, self.sizes)
         blocks = self._send_blocks(plan.attention.block_ids)
         number = next(self._numbers)
         begin = begin_to_pb(number, plan)
@@ -306,13 +307,3 @@ class GrpcExchange:
         if self._is_open:
             self._is_open = False
             self.port.give_back(self.number)
-
-
-def _check_plan(plan: PartPlan, sizes: ChannelSizes) -> None:
-    for name, num, most in (
-        ("queries", len(plan.queries), sizes.max_queries),
-        ("parts", plan.num_parts, sizes.max_parts),
-        ("numbers in its plan", plan.num_numbers, sizes.plan_numbers),
-    ):
-        if num > most:
-            raise InvariantBroken(f"the step has {num} {name}, the channel {most}")

@@ -249,7 +249,8 @@ def test_a_worker_that_is_stopped_is_lost_and_nothing_of_it_is_seen_again(
     for seed in range(3):
         rig.check(Random(seed))
     assert new.num_ignored == 0
-    wait_until(lambda: worker.num_descriptors <= before)
+    # A client has more than that, and the transport a few that come and go.
+    wait_until(lambda: worker.num_descriptors < before + 4)
     new.close()
 
 
