@@ -123,7 +123,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     ),
     Benchmark(
         "swap",
-        "a step whose documents come from the host while others leave for it: all copies before the "
+        "a step whose documents come from the host while others leave for it: copies before the "
         "step, and beside it layer by layer; 1 and 2 threads",
         "benchmarks.swap",
         full_minutes=10,
