@@ -121,4 +121,11 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "benchmarks.split",
         full_minutes=12,
     ),
+    Benchmark(
+        "swap",
+        "a step whose documents come from the host while others leave for it: copies before the "
+        "step, and beside it layer by layer; 1 and 2 threads",
+        "benchmarks.swap",
+        full_minutes=10,
+    ),
 )

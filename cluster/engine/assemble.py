@@ -31,11 +31,14 @@ from cluster.blocks.segment import Home
 from cluster.clock import Clock
 from cluster.engine.device import open_device
 from cluster.engine.engine import Engine
-from cluster.engine.forward import EagerForward, Forward
+from cluster.engine.forward import EagerForward, Forward, Gate, OpenGate
 from cluster.engine.host_attention import HostAttention
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.engine.prefill_profile import Bench
 from cluster.engine.shelves import DeviceMemory, Shelves, Shelving, open_arena, open_shelves
+from cluster.engine.tiers.copies import Copier, ThreadCopier
+from cluster.engine.tiers.cuda_copies import CudaCopier
+from cluster.engine.tiers.host_arena import HostArena
 from cluster.engine.tiers.layout import KvLayout, kv_fingerprint
 from cluster.errors import Unsupported
 from cluster.kernels import kernels, kernels_available
@@ -171,7 +174,8 @@ def assemble_engine(
     arena = open_arena(options.shelving, layout, kept)
     port = None if arena is None else FallbackPort(LocalPort(cpu, arena.k, arena.v))
     ports: dict[Home, AttentionPort] = {} if port is None else {Home.HOST: port}
-    memory = _Memory(num_blocks, shape, cpu, ports)
+    copier = None if arena is None else _copier(device, arena)
+    memory = _Memory(num_blocks, shape, cpu, ports, copier or OpenGate())
     forward, kv = _forward(options, decoder, memory, limits)
     said = describe(options)
     log.info("computing with %s, %d KV blocks", said, num_blocks)
@@ -183,6 +187,7 @@ def assemble_engine(
             layout=layout,
             bench=Bench(forward, num_blocks, context_tokens, options.step_tokens, clock),
             num_threads=options.threads,
+            copier=copier,
         ),
         arena,
         () if arena is None or kept is None else arena.scan(),
@@ -225,12 +230,18 @@ def _num_blocks(options: EngineOptions, decoder: Decoder) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Memory:
-    """What the device is to hold, and who attends what lies elsewhere; `cpu` attends here."""
+    """What the device is to hold, and who attends what lies elsewhere; `cpu` attends here. Copies
+    beside a step are waited for at the gate."""
 
     num_blocks: int
     shape: KvShape
     cpu: NativeBackend | ReferenceBackend
     ports: Mapping[Home, AttentionPort]
+    gate: Gate
+
+
+def _copier(device: torch.device, arena: HostArena) -> Copier:
+    return CudaCopier(device, arena) if device.type == "cuda" else ThreadCopier()
 
 
 def _cpu_attention(options: EngineOptions) -> NativeBackend | ReferenceBackend:
@@ -247,7 +258,7 @@ def _forward(
     shape, num_blocks = memory.shape, memory.num_blocks
     if options.device is Device.CUDA and options.backend is Backend.NATIVE:
         graphed: tuple[Forward, KvCache] = cuda().graphed_forward(
-            decoder, shape, num_blocks, limits, memory.ports
+            decoder, shape, num_blocks, limits, memory.ports, memory.gate
         )
         return graphed
     cache = KvCache(shape, num_blocks, decoder.weights.embedding.device)
@@ -255,15 +266,16 @@ def _forward(
 
 
 def _eager(options: EngineOptions, decoder: Decoder, cache: KvCache, memory: _Memory) -> Forward:
-    cpu, ports = memory.cpu, memory.ports
+    cpu, ports, gate = memory.cpu, memory.ports, memory.gate
     if options.device is Device.CUDA:
-        return EagerForward(decoder, cache, ReferenceBackend(options.device), ports)
+        return EagerForward(decoder, cache, ReferenceBackend(options.device), ports, gate)
     if isinstance(cpu, NativeBackend):
         precision = Precision(options.weights.value)
         native = NativeDecoder(decoder.config, decoder.weights, cpu.threads, precision)
-        return EagerForward(native, cache, cpu, ports)
+        return EagerForward(native, cache, cpu, ports, gate)
     multiple = row_multiple_for(decoder.weights) if options.deterministic else 1
-    return EagerForward(Decoder(decoder.config, decoder.weights, multiple), cache, cpu, ports)
+    torch_decoder = Decoder(decoder.config, decoder.weights, multiple)
+    return EagerForward(torch_decoder, cache, cpu, ports, gate)
 
 
 def cuda() -> ModuleType:

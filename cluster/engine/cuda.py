@@ -18,7 +18,7 @@ from cluster.blocks.pool import BLOCK_TOKENS
 from cluster.blocks.segment import Home
 from cluster.engine.cuda_graphs import CudaRecorder, DecodeGraphs, sizes_up_to
 from cluster.engine.device import blocks_that_fit, memory_of, step_bytes
-from cluster.engine.forward import EagerForward, Forward, GraphedForward
+from cluster.engine.forward import EagerForward, Forward, Gate, GraphedForward
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.models.decoder import Decoder
 from cluster.scheduling.limits import IterationLimits
@@ -42,6 +42,7 @@ def graphed_forward(
     num_blocks: int,
     limits: IterationLimits,
     ports: Mapping[Home, AttentionPort],
+    gate: Gate,
 ) -> tuple[Forward, KvCache]:
     """Decodes of up to `max_running` rows are recorded; everything else is computed eagerly."""
     device = decoder.weights.embedding.device
@@ -57,7 +58,8 @@ def graphed_forward(
         sizes_up_to(limits.max_running),
         scratch_slot=num_blocks * BLOCK_TOKENS,
     )
-    return GraphedForward(graphs, EagerForward(decoder, cache, backend, ports)), cache
+    eager = EagerForward(decoder, cache, backend, ports, gate)
+    return GraphedForward(graphs, eager, gate), cache
 
 
 @torch.inference_mode()

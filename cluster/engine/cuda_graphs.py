@@ -21,12 +21,13 @@ from torch import Tensor
 
 from cluster.attention.backend import Attention
 from cluster.attention.plan import AttentionPlan
-from cluster.engine.forward import Model
+from cluster.engine.forward import Gate, Model, OpenGate
 from cluster.engine.kv_cache import KvCache
 from cluster.engine.step import Step
 
 # Runs before a recording, in which kernels are compiled and libraries take their memory.
 WARM_UPS = 2
+_OPEN = OpenGate()
 
 Kind = TypeVar("Kind", bound=Hashable)
 
@@ -128,7 +129,7 @@ class DecodeGraphs(Generic[Kind]):
         self._graphs: dict[tuple[int, Kind], Recording] = {}
 
     @torch.inference_mode()
-    def logits(self, step: Step) -> Tensor | None:
+    def logits(self, step: Step, gate: Gate = _OPEN) -> Tensor | None:
         """Logits [outputs, vocab] of the step's output rows, a copy; None: compute it eagerly."""
         rows = len(step.token_ids)
         if rows > self._sizes[-1]:
@@ -141,6 +142,8 @@ class DecodeGraphs(Generic[Kind]):
         if kind is None:
             self.counts.too_large_plan += 1
             return None
+        for layer in range(len(self._cache.k)):
+            gate.wait(layer)
         self._inputs.fill(step)
         graph = self._graph(self._sizes[bisect_left(self._sizes, rows)], kind)
         graph.replay()

@@ -19,7 +19,7 @@ from cluster.engine.step import lay_out
 from cluster.errors import InvalidArgument, ThothError
 from cluster.ids import RequestId
 from cluster.knowledge.cache import KnowledgeCache
-from cluster.knowledge.commands import DiskCommand, DiskDone, Move
+from cluster.knowledge.commands import DiskCommand, DiskDone, Move, num_ready
 from cluster.knowledge.keys import NodeKey
 from cluster.knowledge.snapshot import CacheSums, sums
 from cluster.request import Request, TokenLogprobs, WorkerLoad
@@ -31,10 +31,19 @@ DISK_WAIT_S = 0.05
 
 
 class HostHands(Protocol):
-    """Whoever copies blocks between device and host."""
+    """Whoever copies blocks between device and host, beside a step that computes."""
+
+    def begin(self, moves: Sequence[Move], /) -> tuple[NodeKey, ...]:
+        """The keys whose copy on the host was damaged. A layer of the step waits for what it
+        touches."""
+        ...
+
+    def finish(self) -> None:
+        """All that has begun is done when it returns, in the order of the moves."""
+        ...
 
     def run(self, moves: Sequence[Move], /) -> tuple[NodeKey, ...]:
-        """Done in their order when it returns: the keys whose copy on the host was damaged."""
+        """Both, where no step computes meanwhile."""
         ...
 
 
@@ -119,7 +128,10 @@ class Engine:
         started_s = self.clock.now_s()
         plan = self._plan(started_s)
         begun_s = self.clock.now_s()
-        outcomes = self._run(plan)
+        try:
+            outcomes = self._run(plan)
+        finally:
+            self._end_moves(plan)
         drawn = {id: token for id, token in outcomes.items() if isinstance(token, Drawn)}
         failed = tuple((id, e) for id, e in outcomes.items() if isinstance(e, ThothError))
         now_s = self.clock.now_s()
@@ -145,7 +157,8 @@ class Engine:
         )
 
     def _plan(self, now_s: float) -> StepPlan:
-        """The step's plan, its moves done. One that rests on a damaged copy is made anew."""
+        """The step's plan, its moves begun; what is left of its `disk` waits for their end. A plan
+        that rests on a damaged copy is made anew."""
         finished: list[Finished] = []
         preempted: list[RequestId] = []
         if self.attention is not None:
@@ -154,16 +167,30 @@ class Engine:
             plan = self.scheduler.plan(now_s)
             finished += plan.finished
             preempted += plan.preempted
-            damaged = self.host.run(plan.moves) if self.host and plan.moves else ()
-            if self.disk and plan.disk:
-                self.disk.submit(plan.disk)
+            damaged = self.host.begin(plan.moves) if self.host and plan.moves else ()
+            plan = self._submit_ready(plan)
             if not damaged:
                 return replace(plan, finished=tuple(finished), preempted=tuple(preempted))
+            self._end_moves(plan)
             self.scheduler.damaged(damaged)
 
+    def _submit_ready(self, plan: StepPlan) -> StepPlan:
+        """The plan with those of the disk's commands that are left."""
+        count = num_ready(plan.disk, plan.moves)
+        if self.disk and count:
+            self.disk.submit(plan.disk[:count])
+        return replace(plan, disk=plan.disk[count:])
+
+    def _end_moves(self, plan: StepPlan) -> None:
+        if self.host and plan.moves:
+            self.host.finish()
+        if self.disk and plan.disk:
+            self.disk.submit(plan.disk)
+
     def _learn(self, plan: StepPlan, seconds: float) -> None:
-        """A chunk that had the step to itself says what such a chunk costs."""
-        if len(plan.chunks) == 1:
+        """A chunk that had the step to itself, and waited for no copy, says what such a chunk
+        costs."""
+        if len(plan.chunks) == 1 and not plan.moves:
             (chunk,) = plan.chunks
             self.cache.prefill.observed(chunk.start, len(chunk.token_ids), seconds)
 

@@ -41,21 +41,39 @@ class Forward(Protocol):
         ...
 
 
+class Gate(Protocol):
+    """Whoever copies blocks while a step computes."""
+
+    def wait(self, layer: int, /) -> None:
+        """Returns when the layer's blocks on the device may be read and written. Raises what failed
+        in copying them."""
+        ...
+
+
+class OpenGate:
+    """Nothing is copied beside the steps."""
+
+    def wait(self, layer: int, /) -> None:
+        """At once."""
+
+
 class Graphs(Protocol):
-    def logits(self, step: Step, /) -> Tensor | None:
-        """As `Forward`, or None for a step that it does not serve."""
+    def logits(self, step: Step, gate: Gate, /) -> Tensor | None:
+        """As `Forward`, or None for a step that it does not serve. What is recorded waits for no
+        layer: it is run when all of them may be read and written."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class EagerForward:
     """The step is moved to where the cache lies; what is to be planned stays on the cpu. `ports`
-    attend what lies elsewhere."""
+    attend what lies elsewhere; each layer waits at the gate before it touches its blocks."""
 
     model: Model
     cache: KvCache
     backend: AttentionBackend = field(default_factory=ReferenceBackend)
     ports: Mapping[Home, AttentionPort] = field(default_factory=dict)
+    gate: Gate = field(default_factory=OpenGate)
 
     @torch.inference_mode()
     def logits(self, step: Step, /) -> Tensor:
@@ -64,6 +82,7 @@ class EagerForward:
         with SpreadAttention(step.attention, self.backend, self.ports) as attention:
 
             def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, /) -> Tensor:
+                self.gate.wait(layer)
                 k_cache, v_cache = self.cache.k[layer], self.cache.v[layer]
                 self.backend.append(k_cache, v_cache, slots, k, v)
                 return attention.attend(layer, q, k_cache, v_cache)
@@ -82,7 +101,8 @@ class GraphedForward:
 
     graphs: Graphs
     eager: Forward
+    gate: Gate = field(default_factory=OpenGate)
 
     def logits(self, step: Step, /) -> Tensor:
-        logits = self.graphs.logits(step)
+        logits = self.graphs.logits(step, self.gate)
         return self.eager.logits(step) if logits is None else logits

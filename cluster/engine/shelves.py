@@ -20,6 +20,7 @@ from cluster.blocks.pool import BLOCK_TOKENS, BlockPool
 from cluster.clock import Clock
 from cluster.engine.kv_cache import KvCache
 from cluster.engine.prefill_profile import Bench, prefill_cost
+from cluster.engine.tiers.copies import Copier
 from cluster.engine.tiers.disk_store import DiskStore
 from cluster.engine.tiers.host_arena import HostArena
 from cluster.engine.tiers.layout import KvLayout
@@ -79,8 +80,10 @@ class Shelves:
                 self.disk.close()
             nodes = self.cache.tree.nodes.values()
             log.info("%d of %d documents are on disk", sum(n.on_disk for n in nodes), len(nodes))
-        if self.arena is not None:
+        if self.host is not None:
+            self.host.close()
             self.host = None
+        if self.arena is not None:
             self.arena.close()
 
     def _flush(self, clock: Clock, deadline_s: float) -> None:
@@ -107,13 +110,14 @@ class Shelves:
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
-    """Where the engine computes: its blocks, and what measuring it takes."""
+    """Where the engine computes: its blocks, what measuring it takes, and who copies beside it."""
 
     pool: BlockPool
     kv: KvCache
     layout: KvLayout
     bench: Bench
     num_threads: int
+    copier: Copier | None = None
 
 
 def open_shelves(
@@ -131,7 +135,7 @@ def open_shelves(
         return Shelves(no_cache(device.pool))
     name = f"{device.layout.fingerprint.hex()}-{device.num_threads}"
     prefill = prefill_cost(device.bench, shelving.notes, name)
-    mover = None if arena is None else Mover(device.kv, arena)
+    mover = None if arena is None else Mover(device.kv, arena, device.copier)
     disk = None if arena is None else _open_disk(shelving, arena)
     stride = device.layout.stride_bytes
     options = CacheOptions(

@@ -1,12 +1,13 @@
 """What the tree asks of its hands, and what they tell it.
 
-A `Move` is done at once and in order, before the step that was planned with it: a block that one
-move reads may be the one that a later move, or the step, writes. A disk's commands are done beside
-the steps, in their own order, and each `Write` and `Read` is answered by a `DiskDone`.
+Moves are done in their order, and as if before the step that was planned with them: a block that
+one move reads may be the one that a later move, or the step, writes. A disk's commands are done
+beside the steps, in their own order, and each `Write` and `Read` is answered by a `DiskDone`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.knowledge.keys import NodeKey
@@ -85,6 +86,16 @@ class Delete:
 
 
 DiskCommand = Write | Read | Delete
+
+
+def num_ready(commands: Sequence[DiskCommand], moves: Sequence[Move]) -> int:
+    """How many of the commands, the first ones, may be done while the blocks of the moves are being
+    copied: those that neither read nor write one of them on the host."""
+    copied = {b for move in moves if isinstance(move, SwapIn | SwapOut) for b in move.host}
+    for count, command in enumerate(commands):
+        if not isinstance(command, Delete) and not copied.isdisjoint(command.host):
+            return count
+    return len(commands)
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,6 +171,28 @@ def test_graphs_give_what_eager_computation_gives(bench: Bench) -> None:
         torch.testing.assert_close(ours[:NUM_BLOCKS], theirs[:NUM_BLOCKS], atol=1e-5, rtol=1e-5)
 
 
+@dataclass
+class Unwritten:
+    """A gate at which all of a cache's keys are still zero."""
+
+    cache: KvCache
+    waited_for: list[int]
+
+    def wait(self, layer: int, /) -> None:
+        self.waited_for.append(layer)
+        assert not any(bool(keys.any()) for keys in self.cache.k)
+
+
+def test_a_recorded_step_waits_for_all_layers_before_it_writes_one(bench: Bench) -> None:
+    cache = bench.caches[1]
+    gate = Unwritten(cache, [])
+    assert bench.graphs.logits(prompts(20, 18), gate) is None
+    assert gate.waited_for == []
+    bench.graphs.logits(decode(1), gate)
+    assert gate.waited_for == list(range(len(cache.k)))
+    assert bool(cache.k[0].any())
+
+
 def test_padding_rows_write_to_the_scratch_block_alone(bench: Bench) -> None:
     cache = bench.caches[1]
     for layer in (*cache.k, *cache.v):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
+from cluster.engine.tiers.copies import Copier
 from cluster.errors import Overloaded
 from cluster.ids import RequestId
 from cluster.knowledge.cache import HostUse
@@ -16,7 +18,7 @@ from cluster.models.config import DecoderConfig
 from cluster.request import Request
 from cluster.scheduling.limits import IterationLimits
 from tests.engines import Hands, Recorder
-from tests.reuse.rigs import Build, Rig, Tiers
+from tests.reuse.rigs import Build, Rig, Tiers, beside_every_step
 from tests.reuse.stories import Library, Story, assert_same_bits, random_ask, step
 
 
@@ -134,11 +136,17 @@ class Case:
 
 
 def assert_promises(
-    seed: int, config: DecoderConfig, hands: Hands, folder: Path, door: Path | None = None
+    seed: int,
+    config: DecoderConfig,
+    hands: Hands,
+    folder: Path,
+    door: Path | None = None,
+    copier: Callable[[], Copier] = beside_every_step,
 ) -> Case:
     """With a door, what lies on the host is attended by the process behind it."""
     random = Random(seed)
-    case = Case(random, random_build(random, config, hands, folder, door))
+    build = random_build(random, config, hands, folder, door)
+    case = Case(random, replace(build, copier=copier))
     case.run(12)
     case.assert_all_as_computed_whole()
     for request_id, story in case.stories.items():

@@ -22,6 +22,7 @@ from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.engine.prefill_profile import Bench
 from cluster.engine.shelves import DeviceMemory, Shelves, Shelving, open_arena, open_shelves
 from cluster.engine.step import Step
+from cluster.engine.tiers.copies import Copier, ThreadCopier
 from cluster.engine.tiers.host_arena import HostArena
 from cluster.engine.tiers.layout import KvLayout, kv_fingerprint
 from cluster.ids import BlockId
@@ -42,16 +43,23 @@ TIMEOUT_S = 30.0
 
 @dataclass
 class Poison:
-    """Blocks that were freed, and are filled with NaN before the next forward pass, unless a move
-    has filled them since."""
+    """Blocks that were freed, and are filled with NaN in the next forward pass, unless a move has
+    filled them since: a layer's as soon as they may be written. It stands at the copier's gate."""
 
     kv: KvCache
+    copier: Copier
     freed: set[BlockId] = field(default_factory=set)
+    spreading: Tensor | None = None
 
     def spread(self) -> None:
-        if self.freed:
-            self.kv.poison(torch.tensor(sorted(self.freed), dtype=torch.int64))
+        self.spreading = torch.tensor(sorted(self.freed), dtype=torch.int64)
         self.freed.clear()
+
+    def wait(self, layer: int, /) -> None:
+        self.copier.wait(layer)
+        if self.spreading is not None:
+            for blocks in (self.kv.k[layer], self.kv.v[layer]):
+                blocks[self.spreading] = torch.nan
 
 
 class PoisonedPool(BlockPool):
@@ -82,11 +90,19 @@ class PoisonedHost:
     host: HostHands
     poison: Poison
 
-    def run(self, moves: Sequence[Move], /) -> tuple[NodeKey, ...]:
-        damaged = self.host.run(moves)
+    def begin(self, moves: Sequence[Move], /) -> tuple[NodeKey, ...]:
+        damaged = self.host.begin(moves)
         for move in moves:
             if isinstance(move, SwapIn):
                 self.poison.freed -= set(move.device)
+        return damaged
+
+    def finish(self) -> None:
+        self.host.finish()
+
+    def run(self, moves: Sequence[Move], /) -> tuple[NodeKey, ...]:
+        damaged = self.begin(moves)
+        self.finish()
         return damaged
 
 
@@ -152,6 +168,11 @@ class Tiers:
         )
 
 
+def beside_every_step() -> Copier:
+    """However little there is to copy."""
+    return ThreadCopier(least_bytes=0)
+
+
 @dataclass(frozen=True)
 class Build:
     """How to make a rig, again and again over the same folder."""
@@ -164,6 +185,7 @@ class Build:
     folder: Path
     # The door of an attention worker in another process; None: the host is attended in this one.
     door: Path | None = None
+    copier: Callable[[], Copier] = beside_every_step
 
     def rig(
         self,
@@ -176,7 +198,8 @@ class Build:
             config.num_layers, config.num_kv_heads, config.head_dim, self.hands.kv_dtype
         )
         kv = KvCache(shape, self.num_blocks)
-        poison = Poison(kv)
+        copier = self.copier()
+        poison = Poison(kv, copier)
         clock = clock or ManualClock()
         layout = KvLayout(shape, kv_fingerprint("a model", str(self.hands), shape))
         shelving = self.tiers.shelving(layout.stride_bytes, self.folder)
@@ -186,12 +209,12 @@ class Build:
         if port is not None and arena is not None and self.door is not None:
             port.attach(self.enter(self.door, arena))
         ports: dict[Home, AttentionPort] = {} if port is None else {Home.HOST: port}
-        eager = EagerForward(model or self.hands.model(config), kv, attention, ports)
+        eager = EagerForward(model or self.hands.model(config), kv, attention, ports, poison)
         forward = PoisonedForward(eager, poison)
         bench = KnownCosts(forward, self.num_blocks, config.max_position, 512, clock)
         shelves = open_shelves(
             shelving,
-            DeviceMemory(PoisonedPool(self.num_blocks, poison), kv, layout, bench, 1),
+            DeviceMemory(PoisonedPool(self.num_blocks, poison), kv, layout, bench, 1, copier),
             arena,
             arena.scan() if left is not None and arena is not None else (),
         )

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from xxhash import xxh3_64_intdigest as checksum
 
 from cluster.blocks.pool import blocks_for
@@ -88,9 +89,8 @@ class HostArena:
         with suppress(OSError):
             self._map.madvise(mmap.MADV_HUGEPAGE)
         self._memory = memoryview(self._map)
-        everything = torch.frombuffer(self._memory, dtype=torch.uint8)
         self.kv = layout.kv(num_blocks)
-        self.k, self.v = self.kv.views(everything)
+        self.k, self.v = self.kv.views(self.everything())
         self._generations: NDArray[np.uint64] = np.ndarray(
             (num_blocks,),
             np.uint64,
@@ -181,6 +181,10 @@ class HostArena:
             self._generations[block] = generation
             place[_AFTER_GENERATION:] = bytes(BLOCK_HEADER_BYTES - _AFTER_GENERATION)
             place[:_GENERATION_AT] = bytes(_GENERATION_AT)
+
+    def everything(self) -> Tensor:
+        """All bytes where they lie, headers and payloads: [bytes] uint8."""
+        return torch.frombuffer(self._memory, dtype=torch.uint8)
 
     def payload(self, block: BlockId) -> memoryview:
         """The block's bytes behind its header, to be read, or to be written inside `writing`."""
