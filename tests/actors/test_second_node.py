@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -26,6 +26,7 @@ from tests.actors.test_attention_workers import (
     under_load,
     wait_until,
 )
+from tests.house.source import ROOT
 
 pytestmark = [
     pytest.mark.ray,
@@ -44,23 +45,27 @@ def address_of_ray(cluster: Running) -> str:
 
 
 @contextmanager
-def second_node(cluster: Running, log: Path) -> Iterator[psutil.Process]:
+def second_node(cluster: Running, log: Path) -> Iterator[psutil.Popen]:
     """A node that has nothing but the resource of attention workers."""
-    ray = str(Path(sys.executable).parent / "ray")
-    command = [ray, "start", "--block", f"--address={address_of_ray(cluster)}", "--num-cpus=0"]
-    command += ["--node-ip-address=127.0.0.1", f"--resources={json.dumps({RESOURCE: 1})}"]
-    # Ray's name for a cluster of more than one node.
-    several = LOCAL | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+    command = [sys.executable, "-m", "tests.actors.ray_node", address_of_ray(cluster), RESOURCE]
     with log.open("wb") as output:
-        node = psutil.Popen(command, env=os.environ | several, stdout=output, stderr=output)
+        node = psutil.Popen(
+            command,
+            env=os.environ | LOCAL,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+        )
     try:
         yield node
     finally:
         kill(node)
 
 
-def kill(node: psutil.Process) -> None:
+def kill(node: psutil.Popen) -> None:
     """All of it at once, as when the power fails."""
+    node.stdin.close()
     if not node.is_running():
         return
     family = [*node.children(recursive=True), node]
