@@ -18,7 +18,7 @@ from cluster.models.config import DecoderConfig
 from cluster.request import Request
 from cluster.scheduling.limits import IterationLimits
 from tests.engines import Hands, Recorder
-from tests.reuse.rigs import Build, Rig, Tiers, beside_every_step
+from tests.reuse.rigs import Build, Door, Rig, Tiers, beside_every_step
 from tests.reuse.stories import Library, Story, assert_same_bits, random_ask, step
 
 
@@ -36,7 +36,7 @@ def random_tiers(random: Random) -> Tiers:
 
 
 def random_build(
-    random: Random, config: DecoderConfig, hands: Hands, folder: Path, door: Path | None = None
+    random: Random, config: DecoderConfig, hands: Hands, folder: Path, door: Door | None = None
 ) -> Build:
     max_running = random.randint(1, 5)
     limits = IterationLimits(
@@ -140,10 +140,10 @@ def assert_promises(
     config: DecoderConfig,
     hands: Hands,
     folder: Path,
-    door: Path | None = None,
+    door: Door | None = None,
     copier: Callable[[], Copier] = beside_every_step,
 ) -> Case:
-    """With a door, what lies on the host is attended by the process behind it."""
+    """With a door, what lies on the host is attended by the process that is found there."""
     random = Random(seed)
     build = random_build(random, config, hands, folder, door)
     case = Case(random, replace(build, copier=copier))

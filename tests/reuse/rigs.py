@@ -35,9 +35,12 @@ from cluster.knowledge.prefill_cost import PrefillCost
 from cluster.models.config import DecoderConfig
 from cluster.scheduling.iteration import IterationScheduler
 from cluster.scheduling.limits import IterationLimits
+from cluster.wire.attention_port import Source, connect
 from tests.engines import Hands
 
 # For an attention worker that lives and does not answer.
+# A path on this host, or host:port of another.
+Door = Path | str
 TIMEOUT_S = 30.0
 
 
@@ -183,8 +186,8 @@ class Build:
     num_blocks: int
     tiers: Tiers
     folder: Path
-    # The door of an attention worker in another process; None: the host is attended in this one.
-    door: Path | None = None
+    # Where an attention worker is found; None: the host is attended in this process alone.
+    door: Door | None = None
     copier: Callable[[], Copier] = beside_every_step
 
     def rig(
@@ -228,6 +231,9 @@ class Build:
         )
         return Rig(engine, shelves, kv, port)
 
-    def enter(self, door: Path, arena: HostArena) -> AttentionPort:
+    def enter(self, door: Door, arena: HostArena) -> AttentionPort:
         sizes = ChannelSizes(self.config.num_heads, self.config.head_dim)
-        return enter(door, sizes, arena.kv, arena.fd, timeout_s=TIMEOUT_S)
+        if isinstance(door, Path):
+            return enter(door, sizes, arena.kv, arena.fd, timeout_s=TIMEOUT_S)
+        source = Source(arena.kv, arena.memory, arena.generations)
+        return connect(door, sizes, source, client="test", timeout_s=TIMEOUT_S)

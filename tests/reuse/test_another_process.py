@@ -12,11 +12,11 @@ import pytest
 from cluster.ids import RequestId
 from cluster.kernels import kernels_available
 from cluster.knowledge.cache import HostUse
-from tests.attention.workers import Worker, worker_at
+from tests.attention.workers import RemoteWorker, Worker, ended
 from tests.engines import Hands, Recorder
 from tests.reuse import rigs
 from tests.reuse.machines import assert_promises
-from tests.reuse.rigs import Rig, Tiers
+from tests.reuse.rigs import Door, Rig, Tiers
 from tests.reuse.stories import Story, assert_same_bits, step
 from tests.reuse.test_in_place import sink
 from tests.reuse.test_sharing import CONFIG, HANDS, LIBRARY, ask, build, rig
@@ -26,25 +26,27 @@ pytestmark = pytest.mark.skipif(not kernels_available(), reason="the kernels wer
 NATIVE = (Hands("float32"), HANDS)
 
 
-@pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    with worker_at(tmp_path_factory.mktemp("door") / "door") as worker:
-        yield worker
+@pytest.fixture(scope="module", params=["shared memory", "grpc"])
+def door(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Door]:
+    with ended(RemoteWorker(tmp_path_factory.mktemp("door") / "door")) as worker:
+        yield worker.path if request.param == "shared memory" else worker.address
 
 
 @pytest.mark.parametrize("hands", NATIVE, ids=str)
 @pytest.mark.parametrize("part", range(2))
 def test_twenty_machines_answer_as_if_all_were_computed(
-    part: int, hands: Hands, worker: Worker, tmp_path: Path
+    part: int, hands: Hands, door: Door, tmp_path: Path
 ) -> None:
     attended = 0
     for seed in range(3000 + part, 3020, 2):
-        case = assert_promises(seed, CONFIG, hands, tmp_path / str(seed), worker.path)
+        case = assert_promises(seed, CONFIG, hands, tmp_path / str(seed), door)
         attended += sum(counts.attended_blocks for counts in case.counts)
     assert attended
 
 
-def machine_at(door: Path, folder: Path) -> tuple[Rig, Recorder]:
+def machine_at(door: Door, folder: Path) -> tuple[Rig, Recorder]:
     """Its documents 0 and 1 lie on the host alone, and are attended there."""
     recorder = Recorder(HANDS.model(CONFIG))
     tiers = Tiers(64, host_use=HostUse.ATTEND)
@@ -54,13 +56,15 @@ def machine_at(door: Path, folder: Path) -> tuple[Rig, Recorder]:
     return machine, recorder
 
 
+@pytest.mark.parametrize("is_near", [True, False], ids=["shared memory", "grpc"])
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP], ids=str)
 def test_when_the_worker_dies_or_stands_still_nobody_notices(
-    blow: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    blow: signal.Signals, is_near: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rigs, "TIMEOUT_S", 0.5)
-    with worker_at(tmp_path / "door") as worker, worker_at(tmp_path / "next") as heir:
-        machine, recorder = machine_at(worker.path, tmp_path)
+    at, next_at = tmp_path / "door", tmp_path / "next"
+    with ended(RemoteWorker(at)) as worker, ended(RemoteWorker(next_at)) as heir:
+        machine, recorder = machine_at(worker.path if is_near else worker.address, tmp_path)
         requests = [
             LIBRARY.request("on the host", [0, 1], (9, 3)),
             LIBRARY.request("not", [3], (4,), salt=b"another"),
