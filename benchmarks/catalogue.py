@@ -74,8 +74,8 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     ),
     Benchmark(
         "ports",
-        "attention in another process of the host, over shared memory: a round trip of 4 KiB to 8 "
-        "MiB beside a bare copy, and a layer of 1, 8 and 32 rows beside one computed here",
+        "attention in another process, over shared memory and over gRPC: a round trip of 4 KiB to "
+        "8 MiB beside a bare copy, and a layer of 1, 8 and 32 rows beside one computed here",
         "benchmarks.ports",
         full_minutes=1,
     ),
