@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import platform
 import threading
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -86,7 +87,8 @@ class AttentionWorker:
         self._metrics.began(serving.pinning)
         self._station.lease.set_runs_on(serving.said)
         await self._station.set_ready(True)
-        self._counting = asyncio.create_task(self._count_forever(serving), name="attention counts")
+        counting = self._count_forever(serving, servicer)
+        self._counting = asyncio.create_task(counting, name="attention counts")
 
     async def stop(self) -> None:
         if self._counting is not None:
@@ -128,12 +130,14 @@ class AttentionWorker:
     def _place(self, topology: Topology, stack: ExitStack) -> Place:
         offered = places(topology, self._config)
         number = ordinal(self._site.name) % len(offered)
-        folder = self._config.run_dir / self._site.node
+        # Several machines may have one home.
+        folder = self._config.run_dir / platform.node()
         return offered[stack.enter_context(claimed(folder, number, len(offered)))]
 
-    async def _count_forever(self, serving: Serving) -> None:
+    async def _count_forever(self, serving: Serving, servicer: AttentionServicer) -> None:
         while True:
-            self._metrics.counted(serving.server.counts, serving.door.num_clients)
+            num_clients = serving.door.num_clients + servicer.num_clients
+            self._metrics.counted(serving.server.counts, num_clients)
             await asyncio.sleep(COUNT_INTERVAL_S)
 
 

@@ -20,6 +20,8 @@ class AttentionServicer(attention_pb2_grpc.AttentionServiceServicer):
     def __init__(self, server: AttentionServer, max_bytes: int) -> None:
         self._server = server
         self._max_bytes = max_bytes
+        # Streams that are open.
+        self.num_clients = 0
 
     @streaming(lambda detail: pb.AttendResponse(failed=detail))
     async def Attend(
@@ -30,11 +32,13 @@ class AttentionServicer(attention_pb2_grpc.AttentionServiceServicer):
         loop = asyncio.get_running_loop()
         relay = Relay(self._server, self._max_bytes)
         thread = ThreadPoolExecutor(1, "attention-relay")
+        self.num_clients += 1
         try:
             async for request in requests:
                 for response in await loop.run_in_executor(thread, relay.answers, request):
                     yield response
         finally:
+            self.num_clients -= 1
             # Behind whatever the thread does now; a call may be cancelled again meanwhile.
             closed = asyncio.shield(loop.run_in_executor(thread, relay.close))
             thread.shutdown(wait=False)

@@ -55,16 +55,19 @@ void ChannelServer::remove(int number) {
 }
 
 void ChannelServer::run() {
-  auto last_work = std::chrono::steady_clock::now();
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point last_work{};
+  bool is_dense = false;
   while (!stop_.load()) {
     while (num_wanting_.load() > 0) std::this_thread::yield();
+    const Clock::time_point now = Clock::now();
     if (serve_all()) {
-      last_work = std::chrono::steady_clock::now();
-    } else if (std::chrono::steady_clock::now() - last_work < spin_) {
+      is_dense = now - last_work < spin_;
+      last_work = Clock::now();
+    } else if (is_dense && now - last_work < spin_) {
       std::this_thread::yield();  // a client may be waiting for this very processor
     } else {
       sleep();
-      last_work = std::chrono::steady_clock::now();
     }
   }
 }

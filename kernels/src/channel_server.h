@@ -16,7 +16,8 @@ namespace thoth {
 // `run` has one caller; everything else may be called from any thread meanwhile.
 class ChannelServer {
  public:
-  // For so long as `spin` after its last work it looks for more before it sleeps.
+  // For so long as `spin` after its last work it looks for more before it sleeps, as long as work
+  // comes that soon: where it does not, looking takes a processor from those it waits for.
   ChannelServer(Threads& threads, std::chrono::microseconds spin);
 
   // The bells stay the caller's; the keys and values outlive the channel. Throws as ServedChannel

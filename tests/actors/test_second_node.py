@@ -88,6 +88,7 @@ def test_a_worker_on_a_second_node_attends_and_its_loss_is_survived(
             members = {name: status.member for name, status in cluster.members().items()}
             assert members["attention_worker-0"].node != members["gpu_worker-0"].node
             assert_attends(cluster, expected)
+            assert sample(cluster, "attention_worker-0", "thoth_attention_clients") == 1
             lost = sample(cluster, "gpu_worker-0", "thoth_attention_lost_total")
             with under_load(cluster, expected):
                 time.sleep(1.0)
