@@ -49,7 +49,7 @@ class Serving:
     def said(self) -> str:
         denied = [*filter(None, [self.pinning.cpus_denied, self.pinning.memory_denied])]
         where = f"not pinned: {'; '.join(denied)}" if denied else self._place_said
-        return f"{self.num_threads} threads, {where}"
+        return f"{self.num_threads} thread{'s' * (self.num_threads > 1)}, {where}"
 
     @property
     def _place_said(self) -> str:

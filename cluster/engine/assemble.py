@@ -313,8 +313,9 @@ def resolved(options: EngineOptions) -> EngineOptions:
 
 def describe(options: EngineOptions) -> str:
     """One line: what computes, and on how many threads."""
-    threads = f", {options.threads} threads" if options.device is Device.CPU else ""
-    return computed_by(options) + threads
+    if options.device is not Device.CPU:
+        return computed_by(options)
+    return f"{computed_by(options)}, {options.threads} thread{'s' * (options.threads > 1)}"
 
 
 def computed_by(options: EngineOptions) -> str:
