@@ -241,4 +241,4 @@ def test_ctrl_c_in_the_demo_leaves_nothing_running(tiny_folder: Path, tmp_path: 
         said, errors = demo.communicate(timeout=60)
         assert demo.returncode == 130, (said + errors).decode()
     assert not is_alive(run.process)
-    assert RunFile(tmp_path).read() is None
+    assert RunFile(tmp_path).read() is None, (said + errors).decode()
