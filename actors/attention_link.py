@@ -66,8 +66,8 @@ class AttentionLink:
         while not self._ending.is_set():
             try:
                 await self._look_after(attention, thread)
-            except ThothError as error:
-                self._say(f"no attention worker: {error.message}")
+            except (ThothError, OSError) as error:
+                self._say(f"no attention worker: {error}")
             except asyncio.CancelledError:
                 return
             self._count(attention)

@@ -19,7 +19,7 @@ from cluster.blocks.pool import BLOCK_TOKENS
 from cluster.blocks.segment import Home, SegmentView
 from cluster.clock import Clock
 from cluster.engine.tiers.host_arena import HostArena
-from cluster.errors import Lost
+from cluster.errors import ThothError
 from cluster.ids import BlockId
 
 _BLOCKS = 16
@@ -50,7 +50,7 @@ class HostAttention:
         if worker is not None:
             try:
                 more_s = self._seconds(worker) - self._seconds(self.port.own)
-            except Lost:
+            except ThothError:
                 worker.close()
                 raise
             self._worker_block_s = max(0.0, self.own_block_s + more_s)
