@@ -14,10 +14,15 @@ from cluster.ids import BlockId
 
 
 class Home(IntEnum):
-    """The memory that a segment's blocks are numbered in, and that whoever attends it reads."""
+    """The memory that a segment's blocks are numbered in, and that whoever attends it reads.
+
+    STREAMED is the host's memory too, but it is the device that attends it, a layer at a time: so
+    a prompt is computed whose keys and values have no room on the device.
+    """
 
     DEVICE = 0
     HOST = 1
+    STREAMED = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,23 @@ class Clear:
     host: Blocks
 
 
-Move = SwapOut | SwapIn | Verify | Clear
+@dataclass(frozen=True, slots=True)
+class PageOut:
+    """Copy a running request's own blocks from the device to the host. No scan ever finds them."""
+
+    device: Blocks
+    host: Blocks
+
+
+@dataclass(frozen=True, slots=True)
+class PageIn:
+    """Copy a running request's own blocks from the host to the device."""
+
+    host: Blocks
+    device: Blocks
+
+
+Move = SwapOut | SwapIn | Verify | Clear | PageOut | PageIn
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +107,8 @@ DiskCommand = Write | Read | Delete
 def num_ready(commands: Sequence[DiskCommand], moves: Sequence[Move]) -> int:
     """How many of the commands, the first ones, may be done while the blocks of the moves are being
     copied: those that neither read nor write one of them on the host."""
-    copied = {b for move in moves if isinstance(move, SwapIn | SwapOut) for b in move.host}
+    kinds = SwapIn | SwapOut | PageIn | PageOut
+    copied = {b for move in moves if isinstance(move, kinds) for b in move.host}
     for count, command in enumerate(commands):
         if not isinstance(command, Delete) and not copied.isdisjoint(command.host):
             return count

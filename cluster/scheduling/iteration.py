@@ -96,7 +96,7 @@ class IterationScheduler:
             if budget == 0:
                 break
         return StepPlan(
-            tuple(chunks),
+            (tuple(chunks),) if chunks else (),
             tuple(finished),
             tuple(preempted),
             self.cache.take_moves(),

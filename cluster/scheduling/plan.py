@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Ids
 from dataclasses import dataclass
+from enum import StrEnum
 
 from cluster.blocks.segment import SegmentView
 from cluster.ids import RequestId
 from cluster.knowledge.commands import DiskCommand, Move
 from cluster.request import CachedTokens, FinishReason, Sampling, TokenIds
+from cluster.scheduling.stages import StageTimes, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +52,43 @@ class FirstToken:
     num_computed: int
 
 
+class PlanKind(StrEnum):
+    """How a step is computed: without the host, with it beside the device's attention, or in two
+    sub-batches that take turns."""
+
+    GPU_ONLY = "gpu_only"
+    ONE_BATCH = "one_batch"
+    TWO_BATCH = "two_batch"
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """A plan's reasons: its kind, each sub-batch's work and predicted seconds, the whole step's
+    predicted seconds, and in words what else was looked at."""
+
+    kind: PlanKind = PlanKind.GPU_ONLY
+    works: tuple[Work, ...] = ()
+    times: tuple[StageTimes, ...] = ()
+    seconds: float = 0.0
+    said: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """What to run now, and what happened while deciding: `moves` in their order, then the chunks;
-    a disk has its commands beside."""
+    """What to run now, and what happened while deciding: `moves` in their order, then the chunks,
+    in one sub-batch or in two that take turns; a disk has its commands beside."""
 
-    chunks: tuple[Chunk, ...]
+    batches: tuple[tuple[Chunk, ...], ...]
     finished: tuple[Finished, ...]
     preempted: tuple[RequestId, ...]
     moves: tuple[Move, ...] = ()
     disk: tuple[DiskCommand, ...] = ()
+    why: Why = Why()
+
+    @property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """Of all sub-batches."""
+        return tuple(chunk for batch in self.batches for chunk in batch)
 
 
 @dataclass(frozen=True, slots=True)
