@@ -128,7 +128,8 @@ class GrpcPort:
         return self._stream.has_ended
 
     def carries(self, plan: PartPlan, /) -> bool:
-        return self.sizes.hold(plan)
+        """A copy is sent once for each generation of a block: what is still written has none."""
+        return self.sizes.hold(plan) and not plan.is_growing
 
     def prepare(self, plan: PartPlan, /) -> GrpcExchange:
         """Raises InvariantBroken for a plan that the channel cannot carry, or when all lanes are

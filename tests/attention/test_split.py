@@ -150,3 +150,11 @@ def test_a_local_port_answers_what_was_posted() -> None:
         exchange.post(0, laid.q)
     assert torch.equal(exchange.collect(0).o, laid.attend(backend).o)
     exchange.close()
+
+
+def test_a_memory_grows_where_the_last_segment_lies() -> None:
+    host, device = Home.HOST, Home.DEVICE
+    read = split_attention([Run(0, 1, views(host, device))]).parts
+    assert (read[host].is_growing, read[device].is_growing) == (False, True)
+    written = split_attention([Run(0, 1, views(device, host)), Run(1, 1, views(host, device))])
+    assert written.parts[host].is_growing
