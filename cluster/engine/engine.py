@@ -143,6 +143,8 @@ class Engine:
         failed = tuple((id, e) for id, e in outcomes.items() if isinstance(e, ThothError))
         now_s = self.clock.now_s()
         self._learn(plan, now_s - begun_s)
+        if times:
+            self.scheduler.measured(times)
         outcome = self.scheduler.record(
             {id: token.token_id for id, token in drawn.items()},
             now_s,
