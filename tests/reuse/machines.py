@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from cluster.knowledge.policies import PolicyName
 from cluster.models.config import DecoderConfig
 from cluster.request import Request
 from cluster.scheduling.limits import IterationLimits
+from cluster.scheduling.plan import PlanKind
 from tests.engines import Hands, Recorder
 from tests.reuse.rigs import Build, Door, Rig, Tiers, beside_every_step
 from tests.reuse.stories import Library, Story, assert_same_bits, random_ask, step
@@ -63,6 +65,7 @@ class Case:
     recorder: Recorder = field(init=False)
     rig: Rig = field(init=False)
     counts: list[CacheCounts] = field(default_factory=list)
+    kinds: Counter[PlanKind] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.library = Library.random(self.random, self.build.config, num_documents=5)
@@ -93,7 +96,8 @@ class Case:
 
     def step(self) -> None:
         if self.rig.engine.has_work:
-            step(self.rig.engine, self.recorder, self.stories)
+            report = step(self.rig.engine, self.recorder, self.stories)
+            self.kinds[report.why.kind] += 1
 
     def disturb(self) -> None:
         match self.random.randrange(6):

@@ -35,6 +35,7 @@ from cluster.knowledge.prefill_cost import PrefillCost
 from cluster.models.config import DecoderConfig
 from cluster.scheduling.iteration import IterationScheduler
 from cluster.scheduling.limits import IterationLimits
+from cluster.scheduling.offload import Offload
 from cluster.wire.attention_port import Source, connect
 from tests.engines import Hands
 
@@ -53,14 +54,18 @@ class Poison:
     copier: Copier
     freed: set[BlockId] = field(default_factory=set)
     spreading: Tensor | None = None
+    # Layers in which it has been spread: of two sub-batches the second comes to each again.
+    spread_in: set[int] = field(default_factory=set)
 
     def spread(self) -> None:
         self.spreading = torch.tensor(sorted(self.freed), dtype=torch.int64)
         self.freed.clear()
+        self.spread_in.clear()
 
     def wait(self, layer: int, /) -> None:
         self.copier.wait(layer)
-        if self.spreading is not None:
+        if self.spreading is not None and layer not in self.spread_in:
+            self.spread_in.add(layer)
             for blocks in (self.kv.k[layer], self.kv.v[layer]):
                 blocks[self.spreading] = torch.nan
 
@@ -192,6 +197,8 @@ class Build:
     # Where an attention worker is found; None: the host is attended in this process alone.
     door: Door | None = None
     copier: Callable[[], Copier] = beside_every_step
+    # Where requests may decode; by default on the device alone.
+    offload: Callable[[], Offload] = Offload
 
     def rig(
         self,
@@ -232,7 +239,7 @@ class Build:
         engine = Engine(
             forward=forward,
             vocab_size=config.vocab_size,
-            scheduler=IterationScheduler(self.limits, shelves.cache),
+            scheduler=IterationScheduler(self.limits, shelves.cache, self.offload()),
             clock=clock,
             host=shelves.host and PoisonedHost(shelves.host, poison),
             disk=shelves.disk,

@@ -75,10 +75,11 @@ def step(engine: Engine, recorder: Recorder, stories: dict[RequestId, Story]) ->
     recorder.rows.clear()
     report = engine.step()
     engine.scheduler.check()
-    rows = iter(recorder.rows)
-    for request_id, token in report.tokens:
-        stories[request_id].tokens.append(token)
-        stories[request_id].logits.append(next(rows).clone())
+    tokens = dict(report.tokens)
+    drawn = [id for batch in report.request_ids for id in batch if id in tokens]
+    for request_id, row in zip(drawn, recorder.rows, strict=True):
+        stories[request_id].tokens.append(tokens[request_id])
+        stories[request_id].logits.append(row.clone())
     for first in report.first_tokens:
         stories[first.request_id].first = first
     for finished in report.finished:
