@@ -42,18 +42,17 @@ class Batches:
     @property
     def slacks(self) -> tuple[float, float]:
         """Seconds that either sub-batch's host attention could take longer."""
+        return self._slack(self.first, self.second), self._slack(self.second, self.first)
+
+    def _slack(self, own: Work, other: Work) -> float:
         costs = self.costs
-        times = costs.times(self.first), costs.times(self.second)
-        launch_s = costs.exchange_s
-        return tuple(  # type: ignore[return-value]
-            other.linear_s + own.device_s - own.host_s - launch_s
-            for own, other in (times, times[::-1])
-        )
+        hidden_s = costs.linear.at(other.rows) + costs.attention_s(own)
+        return hidden_s - costs.host_s(own.host_rows, own.host_tokens) - costs.exchange_s
 
     @property
     def device_s(self) -> float:
-        times = self.costs.times(self.first), self.costs.times(self.second)
-        return sum(each.linear_s + each.device_s for each in times)
+        works = self.first, self.second
+        return sum(self.costs.linear.at(w.rows) + self.costs.attention_s(w) for w in works)
 
     @property
     def rate(self) -> float:
@@ -164,7 +163,7 @@ class Neo:
             joined = [(s, 0) for s in draft.parked[: draft.budget]]
         else:
             draft.first = alone
-            joined = [(s, 1) for s in forced[: draft.budget]]
+            joined = [(s, 0) for s in forced[: draft.budget]]
         for sequence, index in joined:
             batch = draft.second if index and draft.first else draft.first
             batch.append(Entry(sequence, len(sequence.tokens)))
@@ -172,13 +171,14 @@ class Neo:
 
     def _without_host_prompts(self, draft: Draft) -> list[Entry]:
         """The device alone leaves out prompts for the host, the last first."""
-        kept = list(draft.first)
+        prompt_rows = sum(entry.rows for entry in draft.first if entry.rows > 1)
+        left_out: set[int] = set()
         for entry in reversed(draft.first):
-            prompt_rows = sum(e.rows for e in kept if e.rows > 1)
             is_for_host = entry.sequence.home is Home.HOST and entry.rows > 1
             if is_for_host and prompt_rows - entry.rows >= LEAST_PREFILL_TOKENS:
-                kept.remove(entry)
-        return kept
+                left_out.add(id(entry))
+                prompt_rows -= entry.rows
+        return [entry for entry in draft.first if id(entry) not in left_out]
 
     def _join(self, draft: Draft, batches: Batches) -> list[tuple[Sequence, int]]:
         """The oldest first, each to the sub-batch whose turn it is, if all stays hidden."""

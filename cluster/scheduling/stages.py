@@ -182,12 +182,18 @@ class StageCosts:
 
     def times(self, work: Work) -> StageTimes:
         """Of a sub-batch, as if it were alone."""
-        exchange_s = self.exchange_s if work.host_rows else 0.0
         return StageTimes(
-            self.linear.at(work.rows) + exchange_s,
-            self.prefill.at(work.prefill_keys) + self.decode.at(work.device_tokens),
+            self.linear.at(work.rows),
+            self.attention_s(work) + self._exchange_s(work),
             self.host_s(work.host_rows, work.host_tokens),
         )
+
+    def attention_s(self, work: Work) -> float:
+        """On the device, without what goes to the host and comes from there."""
+        return self.prefill.at(work.prefill_keys) + self.decode.at(work.device_tokens)
+
+    def _exchange_s(self, work: Work) -> float:
+        return self.exchange_s if work.host_rows else 0.0
 
     def host_s(self, rows: int, tokens: int) -> float:
         if not rows:
@@ -224,7 +230,8 @@ class StageCosts:
         """Attention of prompts and of decoding rows is measured together, and corrected in
         proportion."""
         prefill_s, decode_s = self.prefill.at(work.prefill_keys), self.decode.at(work.device_tokens)
-        ratio = seconds / max(prefill_s + decode_s, 1e-12)
+        own_s = max(0.0, seconds - self._exchange_s(work))
+        ratio = own_s / max(prefill_s + decode_s, 1e-12)
         self.prefill.observed(work.prefill_keys, ratio * prefill_s)
         self.decode.observed(work.device_tokens, ratio * decode_s)
 
