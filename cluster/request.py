@@ -253,7 +253,8 @@ class Timings:
 @dataclass(frozen=True, slots=True)
 class WorkerLoad:
     """What a worker has to do and what room it has. `prefill_tokens` counts prompt tokens not yet
-    computed; `num_cached_blocks` hold documents, in use or not."""
+    computed; `num_cached_blocks` hold documents, in use or not. Of the host's blocks requests may hold
+    `num_host_blocks`, and hold `num_lent_host_blocks`; `num_on_host` requests decode there."""
 
     num_running: int = 0
     num_waiting: int = 0
@@ -263,3 +264,6 @@ class WorkerLoad:
     num_cached_blocks: int = 0
     max_waiting: int = 0
     max_running: int = 0
+    num_host_blocks: int = 0
+    num_lent_host_blocks: int = 0
+    num_on_host: int = 0

@@ -288,11 +288,13 @@ class KnowledgeCache:
             raise InvariantBroken("a block of the device is free, or of two nodes")
         if len(set(on_host)) != len(on_host) or not self.host.pool.holds(on_host):
             raise InvariantBroken("a block of the host is free, or of two nodes")
-        if len(on_host) + self.host.pool.num_free != self.host.pool.num_blocks:
+        num_known = len(on_host) + self.host.num_lent + self.host.pool.num_free
+        if num_known != self.host.pool.num_blocks:
             raise InvariantBroken("blocks of the host leaked")
 
 
-def no_cache(pool: BlockPool) -> KnowledgeCache:
-    """Keeps nothing: every request is computed whole."""
+def no_cache(pool: BlockPool, host_blocks: int = 0) -> KnowledgeCache:
+    """Keeps nothing: every request is computed whole. Blocks of the host are for requests."""
     nothing = PrefillCost((0,), (1,), [[0.0]])
-    return KnowledgeCache(CacheOptions(is_on=False), b"", pool, nothing, TransferCost(0.0, 0.0))
+    options = CacheOptions(is_on=False, host_blocks=host_blocks)
+    return KnowledgeCache(options, b"", pool, nothing, TransferCost(0.0, 0.0))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cluster.blocks.pool import BlockPool
+from cluster.ids import BlockId
 from cluster.knowledge.commands import Clear, Move, NodeRecord, SwapIn, SwapOut, Verify
 from cluster.knowledge.counts import CacheCounts, Eviction
 from cluster.knowledge.keys import ROOT
@@ -20,13 +22,26 @@ def record_of(node: Node) -> NodeRecord:
 
 @dataclass(slots=True)
 class HostTier:
-    """`moves` are those of the step that is being planned."""
+    """`moves` are those of the step that is being planned; `num_lent` blocks are those of running
+    requests."""
 
     tree: KnowledgeTree
     ranking: Ranking
     counts: CacheCounts
     pool: BlockPool
     moves: list[Move] = field(init=False, default_factory=list)
+    num_lent: int = field(init=False, default=0)
+
+    def lend(self, count: int) -> Blocks | None:
+        """So many blocks for a running request, or None: documents make room, as for each other."""
+        blocks = self.take(count)
+        self.num_lent += len(blocks or ())
+        return blocks
+
+    def take_back(self, blocks: Sequence[BlockId]) -> None:
+        """What was lent. Nothing there is ever found by a scan."""
+        self.pool.release(blocks)
+        self.num_lent -= len(blocks)
 
     def take(self, count: int) -> Blocks | None:
         """So many blocks, from the nodes of lowest priority if need be; None when those that may

@@ -1,21 +1,15 @@
 """Which rows a worker computes in its next step.
 
-One idea: requests are kept in order of arrival and every step serves that order. Whoever came first
-gets blocks first, takes them from the youngest when the pool is empty, and is therefore never
-starved. The older ones are the ones that decode, a row each; whatever they leave of the step's
-token budget is a chunk of the next prompt. Documents that nobody uses make room before anybody is
-preempted.
+    arrived, cancelled --plan--> StepPlan --the engine runs it--> measured, record --> StepOutcome
 
-    waiting -> running     admitted: a seat is free and the blocks of its whole prompt are
-    running -> waiting     preempted: an older sequence needed its blocks; it goes back to the head
-    waiting | running -> done   stop id, max_tokens, cancelled, deadline
+`requests` says who holds what, the mode (`oldest_first`, `neo`, `adaptive`) who computes.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from cluster.blocks.pool import BlockPool
 from cluster.blocks.segment import Home
@@ -25,10 +19,23 @@ from cluster.knowledge.cache import KnowledgeCache
 from cluster.knowledge.commands import DiskDone
 from cluster.knowledge.keys import NodeKey
 from cluster.request import FinishReason, Request, WorkerLoad
+from cluster.scheduling.adaptive import Adaptive
+from cluster.scheduling.draft import Draft, Entry, chunk_of, planned_ends
 from cluster.scheduling.limits import IterationLimits, check_fits
-from cluster.scheduling.plan import Chunk, Finished, FirstToken, StepOutcome, StepPlan
-from cluster.scheduling.reuse import Walk, blocks_beyond, keep_computed, to_keep, walk
+from cluster.scheduling.neo import Neo
+from cluster.scheduling.offload import Offload, OffloadMode
+from cluster.scheduling.oldest_first import NoHost, OldestFirst
+from cluster.scheduling.plan import Chunk, Finished, FirstToken, StepOutcome, StepPlan, Why
+from cluster.scheduling.requests import Requests
+from cluster.scheduling.reuse import keep_computed
 from cluster.scheduling.sequence import Sequence
+from cluster.scheduling.stages import StageTimes
+
+
+class Mode(Protocol):
+    def fill(self, draft: Draft, /) -> None:
+        """Decides what the step computes. What it plans has its blocks."""
+        ...
 
 
 @dataclass(slots=True)
@@ -37,12 +44,23 @@ class IterationScheduler:
 
     limits: IterationLimits
     cache: KnowledgeCache
-    _waiting: deque[Sequence] = field(init=False, default_factory=deque)
-    _running: list[Sequence] = field(init=False, default_factory=list)
+    offload: Offload = field(default_factory=Offload)
+    requests: Requests = field(init=False)
+    _mode: Mode = field(init=False)
     _cancelled: set[RequestId] = field(init=False, default_factory=set)
     _planned: dict[RequestId, int] = field(init=False, default_factory=dict)
-    # Preempted since the last plan.
-    _set_back: list[RequestId] = field(init=False, default_factory=list)
+    _why: Why = field(init=False, default_factory=Why)
+
+    def __post_init__(self) -> None:
+        is_used = self.offload.mode is not OffloadMode.GPU_ONLY
+        self.requests = Requests(self.cache, self.offload.host_share if is_used else 0.0)
+        match self.offload.mode:
+            case OffloadMode.GPU_ONLY:
+                self._mode = OldestFirst(self.requests, self.limits, NoHost(self.requests))
+            case OffloadMode.NEO:
+                self._mode = Neo(self.requests, self.limits, self.offload)
+            case OffloadMode.ADAPTIVE:
+                self._mode = Adaptive(self.requests, self.limits, self.offload)
 
     @property
     def pool(self) -> BlockPool:
@@ -51,17 +69,18 @@ class IterationScheduler:
 
     def arrived(self, request: Request, now_s: float) -> None:
         """Raises InvalidArgument for what can never run here, Overloaded when the queue is full."""
-        check_fits(request, self.limits, self.pool.num_blocks)
-        free_seats = self.limits.max_running - len(self._running)
-        if len(self._waiting) >= self.limits.max_waiting + max(0, free_seats):
+        requests, limits = self.requests, self.limits
+        check_fits(request, limits, self.pool.num_blocks, requests.host_limit)
+        free_seats = limits.max_running - len(requests.running)
+        if len(requests.waiting) >= limits.max_waiting + max(0, free_seats):
             raise Overloaded(
-                f"{len(self._waiting)} requests wait already (limit {self.limits.max_waiting})",
-                limit=f"max_waiting {self.limits.max_waiting}",
+                f"{len(requests.waiting)} requests wait already (limit {limits.max_waiting})",
+                limit=f"max_waiting {limits.max_waiting}",
                 retry_after_s=2.0,
             )
-        if any(s.request.id == request.id for s in self._all()):
+        if request.id in requests:
             raise InvalidArgument(f"request {request.id} is already here", field="request_id")
-        self._waiting.append(Sequence(request, now_s, self.cache.chain(request)))
+        requests.arrived(Sequence(request, now_s, self.cache.chain(request)))
 
     def cancelled(self, request_id: RequestId) -> None:
         """Takes effect at the next plan; unknown ids are those that have just ended."""
@@ -69,61 +88,53 @@ class IterationScheduler:
 
     @property
     def has_work(self) -> bool:
-        return bool(self._waiting or self._running)
+        return bool(self.requests.waiting or self.requests.running)
 
     def plan(self, now_s: float) -> StepPlan:
         """Decides one step. The caller runs it and answers with `record`."""
         finished = self._end_unwanted(now_s)
-        preempted, self._set_back = self._set_back, []
-        self._planned = {}
-        chunks: list[Chunk] = []
-        claimed: set[NodeKey] = set()
-        budget = self.limits.step_tokens
-        for sequence in self._in_order():
-            sequence.come_nearer()
-            ended = self._walk(sequence, claimed, preempted)
-            if ended is Walk.PREEMPTED:
-                break
-            claimed.update(to_keep(self.cache, sequence))
-            if ended is Walk.WAIT:
-                continue
-            end = min(sequence.num_computed + budget, len(sequence.tokens))
-            budget -= end - sequence.num_computed
-            if not self._make_room(sequence, sequence.missing(end), preempted):
-                break
-            sequence.grow(end, self.pool.allocate(sequence.missing(end)))
-            chunks.append(self._chunk(sequence, end, now_s))
-            if budget == 0:
-                break
+        draft = Draft(now_s, self.limits.step_tokens)
+        self._mode.fill(draft)
+        self._planned = planned_ends(draft.entries)
+        self._why = draft.why(self.offload.costs)
+        for sequence in self.requests.running:
+            is_planned = sequence.request.id in self._planned
+            sequence.num_skipped = 0 if is_planned else sequence.num_skipped + 1
+            sequence.num_steps_there += 1
+        preempted, self.requests.preempted = self.requests.preempted, []
         return StepPlan(
-            (tuple(chunks),) if chunks else (),
+            tuple(self._chunks(batch, now_s) for batch in (draft.first, draft.second) if batch),
             tuple(finished),
             tuple(preempted),
             self.cache.take_moves(),
             self.cache.take_disk_commands(now_s),
+            self._why,
         )
 
-    def _walk(
-        self, sequence: Sequence, claimed: Collection[NodeKey], preempted: list[RequestId]
-    ) -> Walk:
-        def free(count: int) -> bool:
-            return self._make_room(sequence, count, preempted)
+    def _chunks(self, entries: Iterable[Entry], now_s: float) -> tuple[Chunk, ...]:
+        for entry in entries:
+            sequence = entry.sequence
+            if sequence.first_step_s is None:
+                sequence.first_step_s = now_s
+                sequence.cost_s = self._cost_s(sequence)
+        return tuple(map(chunk_of, entries))
 
-        return walk(self.cache, sequence, claimed, free)
+    def measured(self, times: Collection[StageTimes]) -> None:
+        """The step that was planned last has taken so long, each sub-batch of it."""
+        if times:
+            self.offload.costs.observed(self._why.works, times)
 
     def damaged(self, keys: Collection[NodeKey]) -> None:
         """Moves of the plan found these copies damaged: the plan is void, and is to be made anew.
         Whoever had adopted one computes it instead; who has attended it in earlier steps begins
         again."""
         self._planned = {}
-        for sequence in reversed(list(self._running)):
+        for sequence in reversed(list(self.requests.running)):
             lost = [i for i, node in enumerate(sequence.nodes) if node.key in keys]
             if lost and lost[0] < sequence.num_settled:
-                self._preempt(sequence, self._set_back)
+                self.requests.preempt(sequence)
             elif lost:
-                blocks, nodes = sequence.cut(lost[0])
-                self.pool.release(blocks)
-                self.cache.unpin(nodes)
+                self.requests.cut(sequence, lost[0])
         for key in keys:
             if self.cache.find(key) is not None:
                 self.cache.damaged(key)
@@ -145,7 +156,7 @@ class IterationScheduler:
         tokens: list[tuple[RequestId, int]] = []
         first_tokens: list[FirstToken] = []
         finished: list[Finished] = []
-        for sequence in list(self._running):
+        for sequence in list(self.requests.running):
             end = self._planned.pop(sequence.request.id, None)
             if end is not None:
                 sequence.computed(end)
@@ -159,87 +170,32 @@ class IterationScheduler:
                 first_tokens.append(_first_token(sequence, now_s))
             sampling = sequence.request.sampling
             if token in sampling.stop_ids:
-                finished.append(self._finish(sequence, FinishReason.STOP))
+                finished.append(self.requests.finish(sequence, FinishReason.STOP))
                 continue
             sequence.tokens.append(token)
             tokens.append((sequence.request.id, token))
             if sequence.request.id in ended:
-                finished.append(self._finish(sequence, FinishReason.STOP))
+                finished.append(self.requests.finish(sequence, FinishReason.STOP))
             elif sequence.num_output >= sampling.max_tokens:
-                finished.append(self._finish(sequence, FinishReason.LENGTH))
+                finished.append(self.requests.finish(sequence, FinishReason.LENGTH))
         return StepOutcome(tuple(tokens), tuple(first_tokens), tuple(finished))
 
     def load(self) -> WorkerLoad:
-        num_own = sum(s.num_own_blocks for s in self._running)
+        requests, pool = self.requests, self.pool
+        num_own = sum(s.num_own_blocks() for s in requests.running)
+        remaining = (s.num_remaining for s in requests.running)
         return WorkerLoad(
-            num_running=len(self._running),
-            num_waiting=len(self._waiting),
-            prefill_tokens=sum(s.num_remaining for s in self._all() if s.num_remaining > 1),
-            num_blocks=self.pool.num_blocks,
-            num_free_blocks=self.pool.num_free,
-            num_cached_blocks=self.pool.num_blocks - self.pool.num_free - num_own,
+            num_running=len(requests.running),
+            num_waiting=len(requests.waiting),
+            prefill_tokens=sum(n for n in remaining if n > 1) + requests.waiting_tokens,
+            num_blocks=pool.num_blocks,
+            num_free_blocks=pool.num_free,
+            num_cached_blocks=pool.num_blocks - pool.num_free - num_own,
             max_waiting=self.limits.max_waiting,
             max_running=self.limits.max_running,
-        )
-
-    def _all(self) -> Iterator[Sequence]:
-        yield from self._running
-        yield from self._waiting
-
-    def _in_order(self) -> Iterator[Sequence]:
-        """The running ones, oldest first, then whoever can be admitted."""
-        served = 0
-        # By index: whoever is served may take the youngest off the end.
-        while served < len(self._running):
-            yield self._running[served]
-            served += 1
-        while self._waiting and len(self._running) < self.limits.max_running:
-            head = self._waiting[0]
-            needed, available = blocks_beyond(self.cache, head)
-            if needed > available:
-                return
-            self._running.append(self._waiting.popleft())
-            yield head
-
-    def _make_room(self, sequence: Sequence, count: int, preempted: list[RequestId]) -> bool:
-        """Frees so many blocks: from documents that nobody uses, then from the youngest. False:
-        that was the sequence itself.
-
-        Whoever is planned already is older, so no planned chunk loses its blocks.
-        """
-        while not self.cache.make_room(count):
-            victim = self._running[-1]
-            self._preempt(victim, preempted)
-            if victim is sequence:
-                return False
-        return True
-
-    def _preempt(self, victim: Sequence, preempted: list[RequestId]) -> None:
-        """Of several the youngest goes first, so that those who wait stay in order."""
-        self._running.remove(victim)
-        self._let_go(victim)
-        self._waiting.appendleft(victim)
-        preempted.append(victim.request.id)
-
-    def _let_go(self, sequence: Sequence) -> None:
-        blocks, nodes = sequence.let_go()
-        self.pool.release(blocks)
-        self.cache.unpin(nodes)
-
-    def _chunk(self, sequence: Sequence, end: int, now_s: float) -> Chunk:
-        if sequence.first_step_s is None:
-            sequence.first_step_s = now_s
-            sequence.cost_s = self._cost_s(sequence)
-        start, request = sequence.num_computed, sequence.request
-        self._planned[request.id] = end
-        return Chunk(
-            request_id=request.id,
-            start=start,
-            token_ids=tuple(sequence.tokens[start:end]),
-            segments=sequence.views(end),
-            sampling=request.sampling if end == len(sequence.tokens) else None,
-            ids=sequence.tokens,
-            num_prompt=request.num_prompt_tokens,
+            num_host_blocks=requests.host_limit,
+            num_lent_host_blocks=self.cache.host.num_lent,
+            num_on_host=sum(s.home is Home.HOST for s in requests.running),
         )
 
     def _cost_s(self, sequence: Sequence) -> float:
@@ -252,51 +208,17 @@ class IterationScheduler:
 
     def _end_unwanted(self, now_s: float) -> list[Finished]:
         finished = []
-        for sequence in list(self._all()):
-            if sequence.request.id in self._cancelled:
-                finished.append(self._finish(sequence, FinishReason.CANCELLED))
-            elif sequence.request.deadline_s <= now_s:
-                finished.append(self._finish(sequence, FinishReason.DEADLINE))
+        for request_id in sorted(self._cancelled):
+            sequence = self.requests.find(request_id)
+            if sequence is not None:
+                finished.append(self.requests.finish(sequence, FinishReason.CANCELLED))
         self._cancelled.clear()
+        for sequence in list(self.requests.expired(now_s)):
+            finished.append(self.requests.finish(sequence, FinishReason.DEADLINE))
         return finished
 
-    def _finish(self, sequence: Sequence, reason: FinishReason) -> Finished:
-        self._let_go(sequence)
-        (self._running if sequence in self._running else self._waiting).remove(sequence)
-        return Finished(sequence.request.id, reason, sequence.num_recomputed)
-
     def check(self) -> None:
-        """Blocks: of exactly one sequence, of a node, or free (P5). Pins: of the running ones (P7).
-        Order: arrival, running before waiting."""
-        self.cache.check()
-        nodes = self.cache.tree.nodes.values()
-        held = [block for s in self._all() for block in s.blocks()]
-        held += [block for node in nodes for block in node.device]
-        if len(held) != len(set(held)) or len(held) + self.pool.num_free != self.pool.num_blocks:
-            raise InvariantBroken(f"{len(held)} blocks in tables, {self.pool.num_free} free")
-        if any(s.blocks() or s.nodes for s in self._waiting):
-            raise InvariantBroken("a waiting sequence holds blocks")
-        arrivals = [s.arrived_s for s in self._all()]
-        if arrivals != sorted(arrivals):
-            raise InvariantBroken("running and waiting are out of order of arrival")
-        pins = Counter(node.key for s in self._running for node in s.nodes)
-        if any(node.pins != pins[node.key] for node in nodes):
-            raise InvariantBroken("a node is pinned by nobody, or not by somebody who uses it")
-        for sequence in self._running:
-            _check_running(sequence)
-
-
-def _check_running(sequence: Sequence) -> None:
-    request = sequence.request
-    if sequence.missing(sequence.num_computed):
-        raise InvariantBroken(f"{request.id} computed tokens it has no blocks for")
-    for node, table in zip(sequence.nodes, sequence.tables, strict=False):
-        lies = node.device if table.home is Home.DEVICE else node.host
-        if not lies or (table.is_shared and tuple(table.blocks) != lies):
-            raise InvariantBroken(f"{request.id} uses a node where it does not lie")
-    counted = sequence.cached_tokens.total + sequence.num_fresh
-    if counted != min(sequence.num_reached, request.num_prompt_tokens):
-        raise InvariantBroken(f"{request.id}: {counted} tokens cached and computed")
+        self.requests.check()
 
 
 def _first_token(sequence: Sequence, now_s: float) -> FirstToken:

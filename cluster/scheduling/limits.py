@@ -28,8 +28,11 @@ class IterationLimits:
             )
 
 
-def check_fits(request: Request, limits: IterationLimits, num_blocks: int) -> None:
-    """What can never run is refused at the door, with both numbers."""
+def check_fits(
+    request: Request, limits: IterationLimits, num_blocks: int, host_blocks: int = 0
+) -> None:
+    """What can never run is refused at the door, with both numbers. What is never shared may lie in
+    either memory."""
     if not request.segments or not all(request.segments):
         raise InvalidArgument(
             "a prompt has at least one segment, none of them empty", field="segments"
@@ -55,11 +58,13 @@ def check_fits(request: Request, limits: IterationLimits, num_blocks: int) -> No
             limit=f"{limits.context_tokens} tokens",
         )
     *documents, last = map(len, request.segments)
-    needed = sum(map(blocks_for, documents)) + blocks_for(last + max_tokens)
-    if needed > num_blocks:
+    shared, own = sum(map(blocks_for, documents)), blocks_for(last + max_tokens)
+    needed = shared + own
+    if needed > num_blocks and (shared > num_blocks or own > host_blocks):
+        beside = f" and {host_blocks} of the host's" if host_blocks else ""
         raise InvalidArgument(
             f"{num_prompt} prompt tokens and max_tokens {max_tokens} need {needed} KV blocks of "
-            f"{BLOCK_TOKENS} tokens; the worker has {num_blocks}",
+            f"{BLOCK_TOKENS} tokens; the worker has {num_blocks}{beside}",
             field="messages",
             limit=f"{num_blocks} blocks",
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from enum import StrEnum
 
+from cluster.blocks.pool import blocks_for
 from cluster.blocks.segment import Home
 from cluster.knowledge.cache import KnowledgeCache, Visit, Way
 from cluster.knowledge.keys import NodeKey
@@ -112,3 +113,8 @@ def blocks_beyond(cache: KnowledgeCache, sequence: Sequence) -> tuple[int, int]:
             break
         needed -= node.num_blocks
     return needed, available
+
+
+def own_blocks(sequence: Sequence) -> int:
+    """Blocks of the segments that are never shared, for all its tokens."""
+    return sum(map(blocks_for, sequence.lengths(len(sequence.tokens))[len(sequence.keys) :]))

@@ -7,13 +7,17 @@ give the next token.
     tokens:    [ segment 0 | segment 1 | ... | last segment + generated ids ]
     segments:  | nodes of the tree, lent | its own ....                     |
                |<--- num_computed --->|<----- still to compute ------------->|
+
+What can never be shared lies where its `home` is: on the device, or on the host, where it decodes
+while the device computes something else. What may be shared is computed on the device.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 from cluster.blocks.segment import Home, SegmentTable, SegmentView
@@ -21,6 +25,15 @@ from cluster.ids import BlockId
 from cluster.knowledge.keys import NodeKey
 from cluster.knowledge.node import Node, Tier
 from cluster.request import CachedTokens, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a sequence gives up: blocks of its own in both memories, and nodes."""
+
+    device: list[BlockId]
+    host: list[BlockId]
+    nodes: list[Node]
 
 
 @dataclass(slots=True)
@@ -35,6 +48,8 @@ class Sequence:
     request: Request
     arrived_s: float
     keys: tuple[NodeKey, ...] = ()
+    # The order of arrival.
+    ordinal: int = 0
     tokens: list[int] = field(init=False)
     starts: list[int] = field(init=False)
     tables: list[SegmentTable] = field(init=False)
@@ -52,6 +67,11 @@ class Sequence:
     num_settled: int = 0
     first_step_s: float | None = None
     has_sampled: bool = False
+    home: Home = Home.DEVICE
+    is_running: bool = False
+    # Steps since one computed anything of it, and since its home changed.
+    num_skipped: int = 0
+    num_steps_there: int = 0
 
     def __post_init__(self) -> None:
         segments = self.request.segments
@@ -134,47 +154,85 @@ class Sequence:
         bounds = [*self.starts[1:last], end] if last else []
         return [b - a for a, b in zip(self.starts[:last], bounds, strict=True)]
 
-    def missing(self, end: int) -> int:
-        """Blocks to be allocated before the first `end` tokens fit."""
-        pairs = zip(self.tables, self.lengths(end), strict=False)
-        return sum(table.missing(length) for table, length in pairs)
+    @property
+    def is_decoding(self) -> bool:
+        """Whether one row is all that its next token takes."""
+        return self.num_remaining == 1 and self.num_computed > 0
 
-    def grow(self, end: int, blocks: tuple[BlockId, ...]) -> None:
-        """Takes exactly `missing(end)` blocks."""
-        taken = iter(blocks)
-        for table, length in zip(self.tables, self.lengths(end), strict=False):
-            table.blocks.extend(next(taken) for _ in range(table.missing(length)))
-
-    def views(self, end: int) -> tuple[SegmentView, ...]:
-        """The segments the first `end` tokens lie in."""
-        pairs = zip(self.tables, self.lengths(end), strict=False)
-        return tuple(table.view(length) for table, length in pairs)
-
-    def blocks(self) -> list[BlockId]:
-        """Its own: what is lent to it is not among them."""
-        return [block for table in self.tables if not table.is_shared for block in table.blocks]
+    def settle(self, home: Home) -> None:
+        """Where its own segments are to lie; while it holds no block of theirs."""
+        self.home = home
+        for table in self._own_tables:
+            table.home = home
 
     @property
-    def num_own_blocks(self) -> int:
-        return sum(len(table.blocks) for table in self.tables if not table.is_shared)
+    def _own_tables(self) -> list[SegmentTable]:
+        return self.tables[len(self.keys) :]
 
-    def let_go(self) -> tuple[list[BlockId], list[Node]]:
+    def missing(self, end: int, home: Home = Home.DEVICE) -> int:
+        """Blocks of a memory to be allocated before the first `end` tokens fit."""
+        pairs = zip(self.tables, self.lengths(end), strict=False)
+        return sum(table.missing(length) for table, length in pairs if table.home is home)
+
+    def grow(self, end: int, blocks: tuple[BlockId, ...], home: Home = Home.DEVICE) -> None:
+        """Takes exactly `missing(end, home)` blocks."""
+        taken = iter(blocks)
+        for table, length in zip(self.tables, self.lengths(end), strict=False):
+            if table.home is home:
+                table.blocks.extend(next(taken) for _ in range(table.missing(length)))
+
+    def pageable(self) -> list[BlockId]:
+        """The blocks of its own segments, all in one memory."""
+        return [block for table in self._own_tables for block in table.blocks]
+
+    def page(self, home: Home, blocks: tuple[BlockId, ...]) -> None:
+        """Its own segments lie in these blocks of another memory from now on."""
+        taken = iter(blocks)
+        for table in self._own_tables:
+            table.blocks = [next(taken) for _ in table.blocks]
+        self.settle(home)
+        self.num_steps_there = 0
+
+    def host_tokens(self, end: int) -> int:
+        """Of the first `end`, those that lie on the host."""
+        pairs = zip(self.tables, self.lengths(end), strict=False)
+        return sum(length for table, length in pairs if table.home is Home.HOST)
+
+    def views(self, end: int) -> tuple[SegmentView, ...]:
+        """The segments the first `end` tokens lie in. Several rows attend their own where the
+        device computes, wherever they lie."""
+        tables = list(zip(self.tables, self.lengths(end), strict=False))
+        if self.home is Home.DEVICE or end - self.num_computed == 1:
+            return tuple(table.view(length) for table, length in tables)
+        return tuple(
+            replace(table.view(length), home=Home.STREAMED)
+            if table.home is Home.HOST and not table.is_shared
+            else table.view(length)
+            for table, length in tables
+        )
+
+    def blocks(self, home: Home = Home.DEVICE) -> list[BlockId]:
+        """Its own in a memory: what is lent to it is not among them."""
+        return _own_blocks(self.tables, home)
+
+    def num_own_blocks(self, home: Home = Home.DEVICE) -> int:
+        tables = self.tables
+        return sum(len(t.blocks) for t in tables if not t.is_shared and t.home is home)
+
+    def let_go(self) -> Held:
         """Gives up every block and node: ended, or preempted and to be computed again."""
-        blocks, nodes = self.blocks(), self.nodes
+        held = Held(self.blocks(Home.DEVICE), self.blocks(Home.HOST), self.nodes)
         self.tables = [SegmentTable() for _ in self.tables]
         self.nodes, self.found = [], []
-        self.num_computed = self.num_settled = 0
-        return blocks, nodes
+        self.num_computed = self.num_settled = self.num_skipped = self.num_steps_there = 0
+        self.home, self.is_running = Home.DEVICE, False
+        return held
 
-    def cut(self, num_nodes: int) -> tuple[list[BlockId], list[Node]]:
+    def cut(self, num_nodes: int) -> Held:
         """Goes back to the start of a segment whose node is lost, which it has adopted since the
         last step: gives up all from there on."""
-        blocks = [
-            block
-            for table in self.tables[num_nodes:]
-            if not table.is_shared
-            for block in table.blocks
-        ]
+        tables = self.tables[num_nodes:]
+        device, host = (_own_blocks(tables, home) for home in (Home.DEVICE, Home.HOST))
         for tier, num_saved in self.found[num_nodes:]:
             self.cached[tier] -= num_saved
             self.num_reached -= num_saved
@@ -182,4 +240,9 @@ class Sequence:
         del self.nodes[num_nodes:], self.found[num_nodes:]
         self.tables[num_nodes:] = [SegmentTable() for _ in self.tables[num_nodes:]]
         self.num_computed = self.starts[num_nodes]
-        return blocks, nodes
+        self.settle(self.home)
+        return Held(device, host, nodes)
+
+
+def _own_blocks(tables: Iterable[SegmentTable], home: Home) -> list[BlockId]:
+    return [b for t in tables if not t.is_shared and t.home is home for b in t.blocks]

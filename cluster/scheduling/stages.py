@@ -19,7 +19,7 @@ to each other as a layer's.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import exp, log
 
@@ -28,6 +28,12 @@ from cluster.errors import InvalidArgument
 # What one measurement moves: the whole curve, and of it the two points around.
 SCALE_RATE = 0.25
 POINT_RATE = 0.05
+# What was not measured for so many steps, while it was wanted, is believed to cost less, step by
+# step, until it is tried; a trial that finds it dearer than that doubles the steps.
+PATIENCE = 8
+MOST_PATIENCE = 1024
+DOUBT = 0.9
+LEAST_BELIEF = 1 / 8
 # What took longer than this times its prediction met something else than its own work.
 MAX_RATIO = 8.0
 
@@ -100,12 +106,13 @@ class Curve:
             return 0.0
         return self.scale * sum(self.seconds[i] * share for i, share in self._around(quantity))
 
-    def observed(self, quantity: int, seconds: float) -> None:
+    def observed(self, quantity: int, seconds: float, rate: float = SCALE_RATE) -> None:
+        """`rate` is the share of the error by which the factor is corrected."""
         predicted = self.at(quantity)
         if predicted <= 0.0 or seconds <= 0.0:
             return
         error = log(min(MAX_RATIO, max(1 / MAX_RATIO, seconds / predicted)))
-        self.scale *= exp(SCALE_RATE * error)
+        self.scale *= exp(rate * error)
         for i, share in self._around(quantity):
             if 0.0 < share <= 1.0:
                 self.seconds[i] *= exp(POINT_RATE * share * error)
@@ -150,8 +157,19 @@ class StageCosts:
     step_s: float = 0.0
     move_block_s: float = 0.0
     is_beside: bool = True
-    # Steps since the host was measured last.
+    # Steps since the host was measured last, and the factor that it had then.
     host_age: int = field(init=False, default=0)
+    patience: int = field(init=False, default=PATIENCE)
+    _measured_scale: float = field(init=False, default=1.0)
+
+    def __post_init__(self) -> None:
+        self._measured_scale = self.host.scale
+
+    def doubt(self, is_wanted: bool) -> None:
+        """A step is planned; whether it could do with the host."""
+        if is_wanted and self.host_age > self.patience:
+            least = LEAST_BELIEF * self._measured_scale
+            self.host.scale = max(least, DOUBT * self.host.scale)
 
     def times(self, work: Work) -> StageTimes:
         """Of a sub-batch, as if it were alone."""
@@ -184,7 +202,7 @@ class StageCosts:
         """Of a whole step."""
         return self.step_s + self.round_s(self.times(first), self.times(second))
 
-    def observed(self, works: Sequence[Work], times: Sequence[StageTimes]) -> None:
+    def observed(self, works: Iterable[Work], times: Iterable[StageTimes]) -> None:
         """What the sub-batches of a step have taken."""
         self.host_age += 1
         for work, took in zip(works, times, strict=True):
@@ -202,11 +220,17 @@ class StageCosts:
         self.decode.observed(work.device_tokens, ratio * decode_s)
 
     def _observe_host(self, work: Work, seconds: float) -> None:
-        self.host_age = 0
         predicted = self.host_s(work.host_rows, work.host_tokens)
-        if predicted > 0.0:
-            own_s = self.host.at(work.host_tokens)
-            self.host.observed(work.host_tokens, own_s * seconds / predicted)
+        if predicted <= 0.0:
+            return
+        is_trial, self.host_age = self.host_age > self.patience, 0
+        if is_trial:
+            is_dearer = seconds > 1.25 * predicted
+            self.patience = min(MOST_PATIENCE, 2 * self.patience) if is_dearer else PATIENCE
+        own_s = self.host.at(work.host_tokens)
+        rate = 1.0 if is_trial else SCALE_RATE
+        self.host.observed(work.host_tokens, own_s * seconds / predicted, rate)
+        self._measured_scale = self.host.scale
 
 
 def free_costs() -> StageCosts:

@@ -1,0 +1,92 @@
+"""Which of those that decode on the host get a row in a step, and in which sub-batch.
+
+The value of a step is rows per second (NEO, arXiv 2411.01142, section 4.3). More rows of the host
+are worth their linear operators, and cost nothing else as long as the device hides them; when they
+take longer, they cost everybody's time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from cluster.scheduling.plan import PlanKind
+from cluster.scheduling.stages import StageCosts, Work
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The first `num_beside` parked rows go with the device's batch, the next `num_apart` make a
+    sub-batch of their own."""
+
+    num_beside: int
+    num_apart: int
+    rows: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        return self.rows / self.seconds if self.seconds > 0.0 else float(self.rows)
+
+    @property
+    def kind(self) -> PlanKind:
+        if self.num_apart:
+            return PlanKind.TWO_BATCH
+        return PlanKind.ONE_BATCH if self.num_beside else PlanKind.GPU_ONLY
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """`first` is the device's own work, `parked` the work of rows on the host in the order in which
+    they are to be served. A plan of the `last` kind is kept unless another is better by
+    `hysteresis`."""
+
+    costs: StageCosts
+    first: Work
+    parked: Sequence[Work]
+    last: PlanKind = PlanKind.GPU_ONLY
+    hysteresis: float = 0.0
+
+    def best(self, num_forced: int = 0, most: int | None = None) -> Split:
+        """With at least the forced rows, and at most so many."""
+        most = len(self.parked) if most is None else min(most, len(self.parked))
+        least = min(num_forced if self.first.rows else max(1, num_forced), most)
+        sums = list(accumulate(self.parked, initial=Work()))
+        splits = [self._split(sums, *pair) for pair in _pairs(least, most, self.first.rows > 0)]
+        return max(splits, key=self._score)
+
+    def _score(self, split: Split) -> float:
+        return split.rate * (1.0 + self.hysteresis * (split.kind is self.last))
+
+    def _split(self, sums: Sequence[Work], num_beside: int, num_apart: int) -> Split:
+        total, beside = sums[num_beside + num_apart], sums[num_beside]
+        first = self.first + beside
+        second = Work(
+            total.rows - beside.rows,
+            total.prefill_keys - beside.prefill_keys,
+            total.device_tokens - beside.device_tokens,
+            total.host_rows - beside.host_rows,
+            total.host_tokens - beside.host_tokens,
+        )
+        seconds = self.costs.step_seconds(first, second)
+        return Split(num_beside, num_apart, first.rows + second.rows, seconds)
+
+
+def _pairs(least: int, most: int, has_first: bool) -> Iterator[tuple[int, int]]:
+    """Numbers of rows beside the device's batch and apart from it: few counts, a step doubled each
+    time, and of each some ways to share it."""
+    for count in _counts(least, most):
+        shares = {0, count // 4, count // 2, count - count // 4, count}
+        for beside in sorted(shares):
+            if has_first or beside or not count:
+                yield beside, count - beside
+
+
+def _counts(least: int, most: int) -> list[int]:
+    counts = {least, most}
+    grown = 1
+    while grown < most - least:
+        counts.update((least + grown, most - grown))
+        grown *= 2
+    return sorted(counts)

@@ -1,0 +1,114 @@
+"""A step while it is being planned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from cluster.blocks.segment import Home
+from cluster.ids import RequestId
+from cluster.knowledge.keys import NodeKey
+from cluster.scheduling.plan import Chunk, PlanKind, Why
+from cluster.scheduling.sequence import Sequence
+from cluster.scheduling.stages import StageCosts, Work, keys_of
+
+
+@dataclass(slots=True)
+class Entry:
+    """The sequence computes as far as `end`; it has the blocks for that."""
+
+    sequence: Sequence
+    end: int
+
+    @property
+    def rows(self) -> int:
+        return self.end - self.sequence.num_computed
+
+    @property
+    def work(self) -> Work:
+        return work_of(self.sequence, self.end)
+
+
+@dataclass(slots=True)
+class Draft:
+    """`budget` rows are left. `claimed` are the documents that those planned already will compute;
+    `parked` decode on the host, and have the blocks for a row."""
+
+    now_s: float
+    budget: int
+    first: list[Entry] = field(default_factory=list)
+    second: list[Entry] = field(default_factory=list)
+    claimed: set[NodeKey] = field(default_factory=set)
+    parked: list[Sequence] = field(default_factory=list)
+    said: str = ""
+
+    def add(self, sequence: Sequence, end: int) -> None:
+        self.first.append(Entry(sequence, end))
+        self.budget -= end - sequence.num_computed
+
+    def drop(self, sequence: Sequence) -> None:
+        """It computes nothing in this step after all."""
+        kept = [entry for entry in self.first if entry.sequence is not sequence]
+        self.budget += sum(e.rows for e in self.first) - sum(e.rows for e in kept)
+        self.first = kept
+
+    @property
+    def entries(self) -> list[Entry]:
+        return self.first + self.second
+
+    def why(self, costs: StageCosts) -> Why:
+        works = tuple(total(batch) for batch in (self.first, self.second) if batch)
+        if not works:
+            return Why(said=self.said)
+        second = works[1] if len(works) > 1 else Work()
+        has_host = any(work.host_rows for work in works)
+        kind = PlanKind.ONE_BATCH if has_host else PlanKind.GPU_ONLY
+        return Why(
+            kind=PlanKind.TWO_BATCH if len(works) > 1 else kind,
+            works=works,
+            times=tuple(costs.times(work) for work in works),
+            seconds=costs.step_seconds(works[0], second),
+            said=self.said,
+        )
+
+
+def work_of(sequence: Sequence, end: int) -> Work:
+    rows = end - sequence.num_computed
+    if rows == 1:
+        on_host = sequence.host_tokens(end)
+        return Work(1, 0, end - on_host, int(on_host > 0), on_host)
+    # Several rows attend their own on the device: only what is lent to them on the host is not.
+    lent = zip(sequence.nodes, sequence.tables, strict=False)
+    on_host = sum(node.num_tokens for node, table in lent if table.home is Home.HOST)
+    keys = keys_of(sequence.num_computed, rows) - rows * on_host
+    return Work(rows, keys, 0, rows if on_host else 0, rows * on_host)
+
+
+def total(entries: Iterable[Entry]) -> Work:
+    rows = keys = device = host_rows = host = 0
+    for entry in entries:
+        work = entry.work
+        rows += work.rows
+        keys += work.prefill_keys
+        device += work.device_tokens
+        host_rows += work.host_rows
+        host += work.host_tokens
+    return Work(rows, keys, device, host_rows, host)
+
+
+def chunk_of(entry: Entry) -> Chunk:
+    sequence, end = entry.sequence, entry.end
+    start, request = sequence.num_computed, sequence.request
+    return Chunk(
+        request_id=request.id,
+        start=start,
+        token_ids=tuple(sequence.tokens[start:end]),
+        segments=sequence.views(end),
+        sampling=request.sampling if end == len(sequence.tokens) else None,
+        ids=sequence.tokens,
+        num_prompt=request.num_prompt_tokens,
+    )
+
+
+def planned_ends(entries: Iterable[Entry]) -> dict[RequestId, int]:
+    return {entry.sequence.request.id: entry.end for entry in entries}

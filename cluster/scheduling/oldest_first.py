@@ -1,0 +1,141 @@
+"""One idea: requests are kept in order of arrival and every step serves that order.
+
+Whoever came first gets blocks first, takes them from the youngest when the pool is empty, and is
+therefore never starved. The older ones are the ones that decode, a row each; whatever they leave of
+the step's token budget is a chunk of the next prompt. Documents that nobody uses make room before
+anybody has to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from cluster.blocks.segment import Home
+from cluster.scheduling.draft import Draft
+from cluster.scheduling.limits import IterationLimits
+from cluster.scheduling.requests import Requests
+from cluster.scheduling.reuse import Walk, blocks_beyond, to_keep, walk
+from cluster.scheduling.sequence import Sequence
+
+
+class HostPolicy(Protocol):
+    """What the host is used for when the device is full."""
+
+    def home(self, head: Sequence, draft: Draft, /) -> Home | None:
+        """Where the one that has waited longest may begin now; None: it waits."""
+        ...
+
+    def pages_out(self, victim: Sequence, draft: Draft, /) -> bool:
+        """Whether its blocks have been moved to the host, instead of being given up."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoHost:
+    """Nothing: the plans of `gpu_only`."""
+
+    requests: Requests
+
+    def home(self, head: Sequence, draft: Draft, /) -> Home | None:
+        return Home.DEVICE if fits_device(self.requests, head) else None
+
+    def pages_out(self, victim: Sequence, draft: Draft, /) -> bool:
+        return False
+
+
+def fits_device(requests: Requests, head: Sequence) -> bool:
+    needed, available = blocks_beyond(requests.cache, head)
+    return needed <= available
+
+
+@dataclass(frozen=True, slots=True)
+class OldestFirst:
+    requests: Requests
+    limits: IterationLimits
+    host: HostPolicy
+
+    def fill(self, draft: Draft) -> None:
+        """Everybody's rows, but those of the ones that decode on the host, which are parked."""
+        for sequence in self._in_order(draft):
+            if not self.serve(sequence, draft) or draft.budget == 0:
+                break
+
+    def _in_order(self, draft: Draft) -> Iterator[Sequence]:
+        """The running ones, oldest first, then whoever can be admitted."""
+        requests = self.requests
+        for sequence in list(requests.running):
+            if sequence.is_running:
+                yield sequence
+        while requests.waiting and len(requests.running) < self.limits.max_running:
+            home = self.host.home(requests.waiting[0], draft)
+            if home is None:
+                return
+            yield requests.admit(home)
+
+    def serve(self, sequence: Sequence, draft: Draft) -> bool:
+        """False: there is no room for those that come after it either."""
+        sequence.come_nearer()
+        ended = self._walk(sequence, draft)
+        if ended is Walk.PREEMPTED:
+            return self._again(sequence, draft)
+        draft.claimed.update(to_keep(self.requests.cache, sequence))
+        if ended is Walk.WAIT:
+            return True
+        end = min(sequence.num_computed + draft.budget, len(sequence.tokens))
+        if not self._fit(sequence, end, draft):
+            return self._again(sequence, draft)
+        if sequence.home is Home.HOST and sequence.is_decoding:
+            draft.parked.append(sequence)
+        else:
+            draft.add(sequence, end)
+        return True
+
+    def _again(self, sequence: Sequence, draft: Draft) -> bool:
+        """Whoever has had to go to the host goes on there."""
+        return sequence.is_running and self.serve(sequence, draft)
+
+    def _walk(self, sequence: Sequence, draft: Draft) -> Walk:
+        def free(count: int) -> bool:
+            return self.make_room(sequence, count, draft)
+
+        return walk(self.requests.cache, sequence, draft.claimed, free)
+
+    def _fit(self, sequence: Sequence, end: int, draft: Draft) -> bool:
+        """Whether the sequence has its blocks. False: it has had to give way."""
+        while self.make_room(sequence, sequence.missing(end), draft):
+            if self.requests.grow(sequence, end):
+                return True
+            victim = next(s for s in reversed(self.requests.running) if s.home is Home.HOST)
+            self.preempt(victim, draft)
+            if victim is sequence:
+                return False
+        return False
+
+    def make_room(self, sequence: Sequence, count: int, draft: Draft) -> bool:
+        """Frees so many blocks of the device: from documents that nobody uses, then from the
+        youngest. False: that was the sequence itself.
+
+        Whoever is planned already is older, so nothing that is planned loses its blocks.
+        """
+        while not self.requests.cache.make_room(count):
+            victim = next(
+                s for s in reversed(self.requests.running) if s is sequence or _is_on_device(s)
+            )
+            if not self.host.pages_out(victim, draft):
+                self.preempt(victim, draft)
+            if victim is sequence:
+                return False
+        return True
+
+    def preempt(self, victim: Sequence, draft: Draft) -> None:
+        """Of several the youngest goes first."""
+        if victim in draft.parked:
+            draft.parked.remove(victim)
+        draft.drop(victim)
+        self.requests.preempt(victim)
+
+
+def _is_on_device(sequence: Sequence) -> bool:
+    return bool(sequence.nodes) or sequence.num_own_blocks() > 0
