@@ -20,7 +20,7 @@ from cluster.scheduling.balance import Balance, Split
 from cluster.scheduling.draft import Draft, Entry, total, work_of
 from cluster.scheduling.limits import IterationLimits
 from cluster.scheduling.offload import Offload
-from cluster.scheduling.oldest_first import OldestFirst, fits_device
+from cluster.scheduling.oldest_first import OldestFirst, due_rows, fits_device
 from cluster.scheduling.plan import PlanKind
 from cluster.scheduling.requests import Requests
 from cluster.scheduling.reuse import blocks_beyond, own_blocks
@@ -53,6 +53,7 @@ class Adaptive:
     def fill(self, draft: Draft) -> None:
         self.offload.costs.doubt(bool(self.requests.waiting))
         self._page_in()
+        draft.reserved = due_rows(self.requests, self.offload)
         self._oldest_first.fill(draft)
         if draft.parked:
             draft.parked.sort(key=lambda s: (-s.num_skipped, s.ordinal))
@@ -79,12 +80,13 @@ class Adaptive:
     def _fits_host(self, head: Sequence) -> bool:
         own = own_blocks(head)
         needed, available = blocks_beyond(self.requests.cache, head)
-        return needed - own <= available and self.requests.host_room(own + 1)
+        return needed - own <= available and self.requests.host_room(own)
 
     def _pays(self, head: Sequence, draft: Draft) -> bool:
         """Whether there are more rows a second with it, once it decodes; what can never lie on the
         device has no choice."""
-        if own_blocks(head) > self.requests.pool.num_blocks:
+        needed, _ = blocks_beyond(self.requests.cache, head)
+        if needed > self.requests.pool.num_blocks or not self.requests.running:
             return True
         on_device = [s for s in self.requests.running if s.home is Home.DEVICE]
         on_host = [s for s in self.requests.running if s.home is Home.HOST]

@@ -31,16 +31,21 @@ class Entry:
 
 @dataclass(slots=True)
 class Draft:
-    """`budget` rows are left. `claimed` are the documents that those planned already will compute;
+    """`budget` rows are left, `reserved` of them for those that decode. `claimed` are the documents that those planned already will compute;
     `parked` decode on the host, and have the blocks for a row."""
 
     now_s: float
     budget: int
+    reserved: int = 0
     first: list[Entry] = field(default_factory=list)
     second: list[Entry] = field(default_factory=list)
     claimed: set[NodeKey] = field(default_factory=set)
     parked: list[Sequence] = field(default_factory=list)
     said: str = ""
+
+    def room_for(self, sequence: Sequence) -> int:
+        """Rows that it may take."""
+        return self.budget if sequence.is_decoding else max(0, self.budget - self.reserved)
 
     def add(self, sequence: Sequence, end: int) -> None:
         self.first.append(Entry(sequence, end))

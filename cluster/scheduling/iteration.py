@@ -21,7 +21,7 @@ from cluster.knowledge.keys import NodeKey
 from cluster.request import FinishReason, Request, WorkerLoad
 from cluster.scheduling.adaptive import Adaptive
 from cluster.scheduling.draft import Draft, Entry, chunk_of, planned_ends
-from cluster.scheduling.limits import IterationLimits, check_fits
+from cluster.scheduling.limits import IterationLimits, Room, check_fits
 from cluster.scheduling.neo import Neo
 from cluster.scheduling.offload import Offload, OffloadMode
 from cluster.scheduling.oldest_first import NoHost, OldestFirst
@@ -70,7 +70,9 @@ class IterationScheduler:
     def arrived(self, request: Request, now_s: float) -> None:
         """Raises InvalidArgument for what can never run here, Overloaded when the queue is full."""
         requests, limits = self.requests, self.limits
-        check_fits(request, limits, self.pool.num_blocks, requests.host_limit)
+        sequence = Sequence(request, now_s, self.cache.chain(request))
+        room = Room(self.pool.num_blocks, requests.host_limit)
+        check_fits(request, limits, room, len(sequence.keys))
         free_seats = limits.max_running - len(requests.running)
         if len(requests.waiting) >= limits.max_waiting + max(0, free_seats):
             raise Overloaded(
@@ -80,7 +82,7 @@ class IterationScheduler:
             )
         if request.id in requests:
             raise InvalidArgument(f"request {request.id} is already here", field="request_id")
-        requests.arrived(Sequence(request, now_s, self.cache.chain(request)))
+        requests.arrived(sequence)
 
     def cancelled(self, request_id: RequestId) -> None:
         """Takes effect at the next plan; unknown ids are those that have just ended."""

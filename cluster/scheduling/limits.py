@@ -28,11 +28,17 @@ class IterationLimits:
             )
 
 
-def check_fits(
-    request: Request, limits: IterationLimits, num_blocks: int, host_blocks: int = 0
-) -> None:
-    """What can never run is refused at the door, with both numbers. What is never shared may lie in
-    either memory."""
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Blocks that one request may have of the device, and of the host beside it."""
+
+    device_blocks: int
+    host_blocks: int = 0
+
+
+def check_fits(request: Request, limits: IterationLimits, room: Room, num_shared: int = 0) -> None:
+    """What can never run is refused at the door, with both numbers. The first `num_shared` segments
+    lie on the device, and so does all that follows, or else all of that on the host."""
     if not request.segments or not all(request.segments):
         raise InvalidArgument(
             "a prompt has at least one segment, none of them empty", field="segments"
@@ -57,14 +63,16 @@ def check_fits(
             field="messages",
             limit=f"{limits.context_tokens} tokens",
         )
-    *documents, last = map(len, request.segments)
-    shared, own = sum(map(blocks_for, documents)), blocks_for(last + max_tokens)
-    needed = shared + own
-    if needed > num_blocks and (shared > num_blocks or own > host_blocks):
-        beside = f" and {host_blocks} of the host's" if host_blocks else ""
+    lengths = [*map(len, request.segments)]
+    lengths[-1] += max_tokens
+    blocks = [*map(blocks_for, lengths)]
+    needed, shared = sum(blocks), sum(blocks[:num_shared])
+    fits_beside = shared <= room.device_blocks and needed - shared <= room.host_blocks
+    if needed > room.device_blocks and not fits_beside:
+        beside = f" and {room.host_blocks} of the host's" if room.host_blocks else ""
         raise InvalidArgument(
             f"{num_prompt} prompt tokens and max_tokens {max_tokens} need {needed} KV blocks of "
-            f"{BLOCK_TOKENS} tokens; the worker has {num_blocks}{beside}",
+            f"{BLOCK_TOKENS} tokens; the worker has {room.device_blocks}{beside}",
             field="messages",
-            limit=f"{num_blocks} blocks",
+            limit=f"{room.device_blocks} blocks",
         )

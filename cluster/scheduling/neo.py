@@ -19,7 +19,7 @@ from cluster.blocks.segment import Home
 from cluster.scheduling.draft import Draft, Entry, total, work_of
 from cluster.scheduling.limits import IterationLimits
 from cluster.scheduling.offload import Offload
-from cluster.scheduling.oldest_first import OldestFirst, fits_device
+from cluster.scheduling.oldest_first import OldestFirst, due_rows, fits_device
 from cluster.scheduling.requests import Requests
 from cluster.scheduling.reuse import blocks_beyond, own_blocks
 from cluster.scheduling.sequence import Sequence
@@ -75,6 +75,7 @@ class Neo:
 
     def fill(self, draft: Draft) -> None:
         self._has_paged_out = self._has_gone_to_host = False
+        draft.reserved = due_rows(self.requests, self.offload)
         self._run(draft, [s for s in self.requests.running if s.home is Home.DEVICE])
         if not self._has_paged_out:
             self._page_in(draft)
@@ -84,18 +85,19 @@ class Neo:
 
     def _run(self, draft: Draft, sequences: list[Sequence]) -> None:
         """Decodes, and what is left of prompts that were too long for a step."""
-        planned = {id(entry.sequence) for entry in draft.entries}
+        planned = {id(s) for s in (*(entry.sequence for entry in draft.entries), *draft.parked)}
         for sequence in sequences:
-            if not sequence.is_running or id(sequence) in planned or draft.budget == 0:
-                continue
-            self._oldest_first.serve(sequence, draft)
+            is_open = sequence.is_running and id(sequence) not in planned
+            if is_open and draft.room_for(sequence):
+                self._oldest_first.serve(sequence, draft)
 
     def _page_in(self, draft: Draft) -> None:
         pool = self.requests.pool
         for sequence in [s for s in self.requests.running if s.home is Home.HOST]:
             own = len(sequence.pageable())
             held = pool.num_blocks - self.requests.cache.num_available
-            if held + own + 1 > PAGE_IN_BELOW * pool.num_blocks or not draft.budget:
+            is_below = held + own + 1 <= PAGE_IN_BELOW * pool.num_blocks
+            if not is_below or not draft.room_for(sequence):
                 return
             if not self.requests.cache.make_room(own + 1):
                 return
@@ -109,8 +111,9 @@ class Neo:
         while requests.waiting and len(requests.running) < self.limits.max_running:
             head = requests.waiting[0]
             is_long = head.num_remaining > self.limits.step_tokens - self.limits.max_running
-            fits = head.num_remaining <= draft.budget or (is_long and not has_prompt)
-            home = self.home(head, draft) if fits and draft.budget else None
+            rows = draft.room_for(head)
+            fits = head.num_remaining <= rows or (is_long and not has_prompt)
+            home = self.home(head, draft) if fits and rows else None
             if home is None:
                 return
             self._has_gone_to_host |= home is Home.HOST
@@ -126,7 +129,8 @@ class Neo:
             return Home.DEVICE
         own = own_blocks(head)
         needed, available = blocks_beyond(requests.cache, head)
-        has_room = requests.cache.host.num_lent + own + 1 <= self._host_limit
+        limit = self._host_limit if requests.running else requests.host_limit
+        has_room = requests.cache.host.num_lent + own <= limit
         return Home.HOST if needed - own <= available and has_room else None
 
     @property

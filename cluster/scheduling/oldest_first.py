@@ -15,6 +15,7 @@ from typing import Protocol
 from cluster.blocks.segment import Home
 from cluster.scheduling.draft import Draft
 from cluster.scheduling.limits import IterationLimits
+from cluster.scheduling.offload import Offload
 from cluster.scheduling.requests import Requests
 from cluster.scheduling.reuse import Walk, blocks_beyond, to_keep, walk
 from cluster.scheduling.sequence import Sequence
@@ -50,6 +51,12 @@ def fits_device(requests: Requests, head: Sequence) -> bool:
     return needed <= available
 
 
+def due_rows(requests: Requests, offload: Offload) -> int:
+    """Rows to be kept for those that decode and have had none for long."""
+    long = offload.progress_steps // 2
+    return sum(s.num_skipped >= long and s.is_decoding for s in requests.running)
+
+
 @dataclass(frozen=True, slots=True)
 class OldestFirst:
     requests: Requests
@@ -59,7 +66,9 @@ class OldestFirst:
     def fill(self, draft: Draft) -> None:
         """Everybody's rows, but those of the ones that decode on the host, which are parked."""
         for sequence in self._in_order(draft):
-            if not self.serve(sequence, draft) or draft.budget == 0:
+            if draft.room_for(sequence) and not self.serve(sequence, draft):
+                break
+            if draft.budget == 0:
                 break
 
     def _in_order(self, draft: Draft) -> Iterator[Sequence]:
@@ -68,14 +77,18 @@ class OldestFirst:
         for sequence in list(requests.running):
             if sequence.is_running:
                 yield sequence
-        while requests.waiting and len(requests.running) < self.limits.max_running:
+        while (
+            requests.waiting
+            and draft.budget > draft.reserved
+            and len(requests.running) < self.limits.max_running
+        ):
             home = self.host.home(requests.waiting[0], draft)
             if home is None:
                 return
             yield requests.admit(home)
 
     def serve(self, sequence: Sequence, draft: Draft) -> bool:
-        """False: there is no room for those that come after it either."""
+        """The draft has rows for it. False: there is no room for those that come after it."""
         sequence.come_nearer()
         ended = self._walk(sequence, draft)
         if ended is Walk.PREEMPTED:
@@ -83,7 +96,7 @@ class OldestFirst:
         draft.claimed.update(to_keep(self.requests.cache, sequence))
         if ended is Walk.WAIT:
             return True
-        end = min(sequence.num_computed + draft.budget, len(sequence.tokens))
+        end = min(sequence.num_computed + draft.room_for(sequence), len(sequence.tokens))
         if not self._fit(sequence, end, draft):
             return self._again(sequence, draft)
         if sequence.home is Home.HOST and sequence.is_decoding:
