@@ -253,8 +253,8 @@ class Timings:
 @dataclass(frozen=True, slots=True)
 class WorkerLoad:
     """What a worker has to do and what room it has. `prefill_tokens` counts prompt tokens not yet
-    computed; `num_cached_blocks` hold documents, in use or not. Of the host's blocks requests may hold
-    `num_host_blocks`, and hold `num_lent_host_blocks`; `num_on_host` requests decode there."""
+    computed; `num_cached_blocks` hold documents, in use or not. Of the host's blocks requests may
+    hold `num_host_blocks`, and hold `num_lent_host_blocks`; `num_on_host` requests lie there."""
 
     num_running: int = 0
     num_waiting: int = 0

@@ -31,8 +31,9 @@ class Entry:
 
 @dataclass(slots=True)
 class Draft:
-    """`budget` rows are left, `reserved` of them for those that decode. `claimed` are the documents that those planned already will compute;
-    `parked` decode on the host, and have the blocks for a row."""
+    """`budget` rows are left, `reserved` of them for those that decode. `claimed` are the documents
+    that those planned already will compute; `parked` decode on the host, and have the blocks for a
+    row."""
 
     now_s: float
     budget: int

@@ -8,7 +8,6 @@ anybody has to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -64,28 +63,23 @@ class OldestFirst:
     host: HostPolicy
 
     def fill(self, draft: Draft) -> None:
-        """Everybody's rows, but those of the ones that decode on the host, which are parked."""
-        for sequence in self._in_order(draft):
-            if draft.room_for(sequence) and not self.serve(sequence, draft):
-                break
-            if draft.budget == 0:
-                break
+        """Everybody's rows, but those of the ones that decode on the host, which are parked. Once
+        somebody has found no room on the device, nobody who comes later takes any."""
+        is_full = False
+        for sequence in list(self.requests.running):
+            is_open = sequence.is_running and (not is_full or sequence.home is Home.HOST)
+            if is_open and draft.room_for(sequence):
+                is_full |= not self.serve(sequence, draft)
+        while not is_full and (home := self._next_home(draft)) is not None:
+            is_full = not self.serve(self.requests.admit(home), draft)
 
-    def _in_order(self, draft: Draft) -> Iterator[Sequence]:
-        """The running ones, oldest first, then whoever can be admitted."""
+    def _next_home(self, draft: Draft) -> Home | None:
+        """Where the one that has waited longest begins; None: nobody does."""
         requests = self.requests
-        for sequence in list(requests.running):
-            if sequence.is_running:
-                yield sequence
-        while (
-            requests.waiting
-            and draft.budget > draft.reserved
-            and len(requests.running) < self.limits.max_running
-        ):
-            home = self.host.home(requests.waiting[0], draft)
-            if home is None:
-                return
-            yield requests.admit(home)
+        has_seat = len(requests.running) < self.limits.max_running
+        if not requests.waiting or not has_seat or draft.budget <= draft.reserved:
+            return None
+        return self.host.home(requests.waiting[0], draft)
 
     def serve(self, sequence: Sequence, draft: Draft) -> bool:
         """The draft has rows for it. False: there is no room for those that come after it."""
