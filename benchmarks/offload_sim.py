@@ -61,14 +61,13 @@ def _row(cell: Cell, mode: OffloadMode, results: Results) -> Row:
     """`ratio` is of the tokens between the marks, `whole_ratio` of all, with the time in which the
     first prompts fill the machine and the last answers leave it. `gap`: of an answer, the longest
     time between two of its tokens."""
-    alone = results.at_once[Run(cell, OffloadMode.GPU_ONLY)]
     full, moderate = results.at_once[Run(cell, mode)], results.moderate_of(cell, mode)
     return {
         "machine": str(cell.machine),
         "lengths": str(cell.lengths),
         "mode": mode.value,
         "ratio": results.ratio(cell, mode),
-        "whole_ratio": full.whole_tokens_per_s / alone.whole_tokens_per_s,
+        "whole_ratio": results.whole_ratio(cell, mode, OffloadMode.GPU_ONLY),
         "tokens_per_s": full.tokens_per_s,
         "two_batch": full.kinds[PlanKind.TWO_BATCH],
         "one_batch": full.kinds[PlanKind.ONE_BATCH],

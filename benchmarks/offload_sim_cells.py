@@ -54,7 +54,7 @@ class Machine:
     host: Host
     model: Model
     pool_tokens: int = 0
-    max_running: int = 256
+    max_running: int = 128
 
     def costs(self) -> StageCosts:
         """A value of its own: measurements change it."""
@@ -115,27 +115,38 @@ def engine_of(
     return SimulatedEngine(scheduler, machine.costs(), mode, machine.bus)
 
 
-ON_T4 = Machine(T4, G4DN_4XLARGE, LLAMA_2_7B, T4_TOKENS)
+ON_T4 = Machine(T4, G4DN_4XLARGE, LLAMA_2_7B, T4_TOKENS, max_running=64)
 ON_A10G = {name: Machine(A10G, host, LLAMA_3_8B) for name, host in G5.items()}
 # Two devices as one of doubled numbers: what they tell each other is left out.
 ON_2XH100 = Machine(H100.times(2), P5_QUARTER, LLAMA_3_70B)
 ON_H200 = Machine(H200, P5_EIGHTH, LLAMA_3_8B, max_running=1024)
 
-ON_T4_CELL = Lengths(373, 45)
-ANSWERS = {Scale.QUICK: (150,), Scale.FULL: (50, 150, 400)}
-COUNTS = {Scale.QUICK: 600, Scale.FULL: 1000}
-H200_COUNTS = {Scale.QUICK: 1500, Scale.FULL: 3000}
+# The summaries of the paper.
+T4_LENGTHS = Lengths(373, 45)
+ANSWERS = (50, 150, 400)
+COUNTS = {Scale.QUICK: 300, Scale.FULL: 600}
+H200_COUNT = 1500
 
 
 def cells(scale: Scale) -> list[Cell]:
-    """Where the trace of a service is there, its lengths too."""
+    """In full also the machine without pressure, and, where the trace of a service is there, its
+    lengths."""
     count = COUNTS[scale]
-    found = [Cell(ON_T4, ON_T4_CELL, count)]
-    for machine in ON_A10G.values():
-        found += [Cell(machine, Lengths(1000, answer), count) for answer in ANSWERS[scale]]
-    found += [Cell(ON_2XH100, Lengths(1000, 200), count)]
-    found += [Cell(ON_H200, Lengths(1000, 200), H200_COUNTS[scale])]
-    return found + _traced(count)
+    if scale is Scale.QUICK:
+        ends = [ON_A10G["g5.2xlarge"], ON_A10G["g5.16xlarge"]]
+        return [
+            Cell(ON_T4, T4_LENGTHS, count),
+            *(Cell(machine, Lengths(1000, 150), count) for machine in ends),
+            Cell(ON_2XH100, Lengths(1000, 150), count),
+        ]
+    lengths = [Lengths(1000, answer) for answer in ANSWERS]
+    return [
+        Cell(ON_T4, T4_LENGTHS, count),
+        *(Cell(machine, each, count) for machine in ON_A10G.values() for each in lengths),
+        Cell(ON_2XH100, Lengths(1000, 150), count),
+        Cell(ON_H200, Lengths(1000, 150), H200_COUNT),
+        *_traced(count),
+    ]
 
 
 def _traced(count: int) -> list[Cell]:

@@ -28,8 +28,8 @@ from cluster.scheduling.stages import StageCosts, line
 
 LINEAR_S = 0.01
 PROMPT_TOKENS, ANSWER_TOKENS = 152, 200
-DEVICE_ROWS, HOST_ROWS = 100, 400
-STEPS = 60
+DEVICE_ROWS, HOST_ROWS = 60, 200
+STEPS = 40
 RATIOS = {
     Scale.QUICK: (2.0, 4.0, 5.0, 7.5, 10.0, 16.0),
     Scale.FULL: (1.0, 2.0, 3.0, 4.0, 5.0, 5.5, 6.5, 7.0, 8.0, 10.0, 12.0, 16.0, 24.0),

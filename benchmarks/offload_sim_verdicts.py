@@ -42,6 +42,12 @@ class Results:
         alone = self.at_once[Run(cell, OffloadMode.GPU_ONLY)].tokens_per_s
         return self.at_once[Run(cell, mode)].tokens_per_s / alone
 
+    def whole_ratio(self, cell: Cell, mode: OffloadMode, other: OffloadMode) -> float:
+        """Of all tokens in all the time: what is between the marks may be more of prompts in one
+        mode and more of answers in another."""
+        found = (self.at_once[Run(cell, each)].whole_tokens_per_s for each in (mode, other))
+        return next(found) / next(found)
+
     def best_gain(self, machine: object, mode: OffloadMode) -> float:
         return max(self.ratio(c, mode) for c in self.cells if c.machine == machine) - 1
 
@@ -54,14 +60,16 @@ def _published(results: Results) -> Iterator[Verdict]:
     """Each of `neo` beside the paper's figure."""
     neo = OffloadMode.NEO
     yield _near("T4 with 7B, a pool of 864 tokens", T4_GAIN - 1, results.best_gain(ON_T4, neo))
-    gains = {name: results.best_gain(machine, neo) for name, machine in ON_A10G.items()}
+    machines = {cell.machine for cell in results.cells}
+    there = {name: machine for name, machine in ON_A10G.items() if machine in machines}
+    gains = {name: results.best_gain(machine, neo) for name, machine in there.items()}
     yield Verdict(
         "neo on an A10G: the gain rises with the host's bandwidth",
         ", ".join(f"{name} {gain:+.0%}" for name, gain in gains.items()),
         list(gains.values()) == sorted(gains.values()),
     )
-    for name, reported in HOST_GAINS.items():
-        yield _near(f"A10G with 8B, {name}", reported, gains[name])
+    for name, gain in gains.items():
+        yield _near(f"A10G with 8B, {name}", HOST_GAINS[name], gain)
     yield _near("2xH100 with 70B", H100_GAIN, results.best_gain(ON_2XH100, neo))
 
 
@@ -75,17 +83,12 @@ def _near(where: str, reported: float, gain: float) -> Verdict:
 
 def _ours(results: Results) -> Iterator[Verdict]:
     adaptive, neo, alone = OffloadMode.ADAPTIVE, OffloadMode.NEO, OffloadMode.GPU_ONLY
-    ratios = {cell: results.ratio(cell, adaptive) for cell in results.cells}
-    yield _least(
-        f"adaptive has {LEAST_OF_NEO} of neo's throughput or more in every cell",
-        {cell: ratio / results.ratio(cell, neo) for cell, ratio in ratios.items()},
-        LEAST_OF_NEO,
-    )
-    yield _least(
-        f"adaptive has {LEAST_OF_GPU_ONLY} of gpu_only's throughput or more in every cell",
-        ratios,
-        LEAST_OF_GPU_ONLY,
-    )
+    for other, least in ((neo, LEAST_OF_NEO), (alone, LEAST_OF_GPU_ONLY)):
+        yield _least(
+            f"adaptive has {least} of {other}'s throughput or more in every cell",
+            {cell: results.whole_ratio(cell, adaptive, other) for cell in results.cells},
+            least,
+        )
     latencies = {
         cell: results.moderate_of(cell, alone).latency_s
         / results.moderate_of(cell, adaptive).latency_s
