@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from cluster.blocks.pool import blocks_for
 from cluster.blocks.segment import Home
-from cluster.scheduling.balance import Balance, Split
+from cluster.scheduling.balance import Balance, Split, counts
 from cluster.scheduling.draft import Draft, Entry, total, work_of
 from cluster.scheduling.limits import IterationLimits
 from cluster.scheduling.offload import Offload
@@ -29,10 +30,14 @@ from cluster.scheduling.stages import Work
 
 # Another kind of plan, or another chunk, has to be better by this share.
 HYSTERESIS = 0.02
-# One more row has to bring this share of what a row brings on the average.
-LEAST_GAIN = 0.2
 # Whoever has come to the host stays for so many steps.
 LEAST_STAY = 8
+# Somebody may be paged out to a host that does not pay if a row there every `progress_steps` steps
+# takes no more than this share of their time.
+HARMLESS_SHARE = 0.01
+# How long prompts and answers are remembered: what a step counts in the next.
+MEMORY = 0.98
+PRIOR_ROWS = 64.0
 # Of the device's blocks, what stays free for those that grow when somebody is paged in.
 GROWTH_SHARE = 0.05
 # A chunk is cut to halves of itself, and to no less than this.
@@ -46,18 +51,44 @@ class Adaptive:
     offload: Offload
     _oldest_first: OldestFirst = field(init=False)
     _last: PlanKind = field(init=False, default=PlanKind.GPU_ONLY)
+    # How many on the host are best, once it was asked in this step.
+    _most_there: int | None = field(init=False, default=None)
+    # Of recent steps: rows that decode, and the work of prompts.
+    _decoded: float = field(init=False, default=0.0)
+    _prompt_rows: float = field(init=False, default=0.0)
+    _prompt_keys: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         self._oldest_first = OldestFirst(self.requests, self.limits, self)
 
     def fill(self, draft: Draft) -> None:
         self.offload.costs.doubt(bool(self.requests.waiting))
+        self._most_there = None
         self._page_in()
         draft.reserved = due_rows(self.requests, self.offload)
         self._oldest_first.fill(draft)
         if draft.parked:
             draft.parked.sort(key=lambda s: (-s.num_skipped, s.ordinal))
             self._join(draft)
+        self._remember(draft)
+
+    def _remember(self, draft: Draft) -> None:
+        prompts = total(entry for entry in draft.first if entry.rows > 1)
+        decoded = sum(entry.rows == 1 for entry in draft.entries)
+        self._decoded = MEMORY * self._decoded + decoded
+        self._prompt_rows = MEMORY * self._prompt_rows + prompts.rows
+        self._prompt_keys = MEMORY * self._prompt_keys + prompts.prefill_keys
+
+    def _usual_prompts(self, decoding: int, sequence: Sequence) -> Work:
+        """What a step computes of prompts beside so many that decode, as it has been lately; before
+        anything has been, as it is with this one if its answer is as long as it may be."""
+        request = sequence.request
+        prior = request.num_prompt_tokens / request.sampling.max_tokens
+        prompt_rows = self._prompt_rows + PRIOR_ROWS * prior
+        rows = decoding * prompt_rows / (self._decoded + PRIOR_ROWS)
+        rows = min(rows, max(0, self.limits.step_tokens - decoding))
+        keys = rows * self._prompt_keys / max(1.0, self._prompt_rows)
+        return Work(round(rows), round(keys))
 
     # What the host is used for when the device is full.
 
@@ -69,8 +100,16 @@ class Adaptive:
         return Home.HOST if self._fits_host(head) and self._pays(head, draft) else None
 
     def pages_out(self, victim: Sequence, draft: Draft, /) -> bool:
-        is_there = victim.home is Home.HOST or not victim.pageable()
-        return not is_there and self.requests.page_out(victim)
+        if victim.home is Home.HOST or not victim.pageable():
+            return False
+        is_wanted = self._is_harmless(victim) or self._wants(victim, draft)
+        return is_wanted and self.requests.page_out(victim)
+
+    def _is_harmless(self, victim: Sequence) -> bool:
+        costs, others = self.offload.costs, self.requests.running
+        step_s = costs.step_seconds(Work(len(others)), Work())
+        host_s = costs.host_s(1, len(victim.tokens))
+        return host_s < HARMLESS_SHARE * self.offload.progress_steps * step_s
 
     @property
     def _is_behind(self) -> bool:
@@ -88,17 +127,42 @@ class Adaptive:
         needed, _ = blocks_beyond(self.requests.cache, head)
         if needed > self.requests.pool.num_blocks or not self.requests.running:
             return True
-        on_device = [s for s in self.requests.running if s.home is Home.DEVICE]
-        on_host = [s for s in self.requests.running if s.home is Home.HOST]
-        device = Work(len(on_device), 0, sum(len(s.tokens) for s in on_device))
-        parked = [Work(1, 0, 0, 1, len(s.tokens)) for s in (*on_host, head)]
-        costs = self.offload.costs
-        without = Balance(costs, device, parked[:-1]).best()
-        having = Balance(costs, device, parked).best(num_forced=0)
-        least = 1.0 + LEAST_GAIN / max(1, having.rows)
-        is_paid = having.rate > without.rate * least
-        draft.said = f"host {having.rate:.1f} rows/s with one more, {without.rate:.1f} without"
-        return is_paid
+        return self._wants(head, draft)
+
+    def _wants(self, sequence: Sequence, draft: Draft) -> bool:
+        """Whether the host is to have one more. One row there may not be worth a sub-batch of its
+        own where many are: what counts is the best number of them, found once a step."""
+        running = self.requests.running
+        num_there = sum(s.home is Home.HOST for s in running if s is not sequence)
+        if self._most_there is None:
+            others = [s for s in running if s is not sequence]
+            self._most_there = self._best_number(others, sequence, draft)
+        return num_there < self._most_there
+
+    def _best_number(self, others: list[Sequence], sequence: Sequence, draft: Draft) -> int:
+        """Of those on the host, for the most answers' rows a second, as if those to come were like
+        this one. Each decoding row brings its share of prompts."""
+        on_device = [s for s in others if s.home is Home.DEVICE]
+        on_host = [s for s in others if s.home is Home.HOST]
+        num_device, length = len(on_device), len(sequence.tokens)
+        device = Work(num_device, 0, sum(len(s.tokens) for s in on_device))
+        room = self.requests.host_limit - self.requests.cache.host.num_lent
+        more = min(
+            room // blocks_for(length),
+            len(self.requests.waiting) + 1,
+            self.limits.max_running - len(others),
+        )
+        parked = [Work(1, 0, 0, 1, len(s.tokens)) for s in on_host]
+        parked += [Work(1, 0, 0, 1, length)] * max(0, more)
+        rates = {}
+        for count in counts(0, len(parked)):
+            prompts = self._usual_prompts(num_device + count, sequence)
+            balance = Balance(self.offload.costs, device + prompts, parked)
+            seconds = balance.best(count, count).seconds
+            rates[count] = (num_device + count) / max(seconds, 1e-12)
+        best = max(rates, key=lambda count: rates[count])
+        draft.said = f"{best} on the host: {rates[best]:.1f} rows/s, {rates[0]:.1f} without"
+        return best if rates[best] > rates[0] * (1.0 + HYSTERESIS) else 0
 
     # Rows of the host.
 

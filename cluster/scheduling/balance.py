@@ -76,17 +76,18 @@ class Balance:
 def _pairs(least: int, most: int, has_first: bool) -> Iterator[tuple[int, int]]:
     """Numbers of rows beside the device's batch and apart from it: few counts, a step doubled each
     time, and of each some ways to share it."""
-    for count in _counts(least, most):
+    for count in counts(least, most):
         shares = {0, count // 4, count // 2, count - count // 4, count}
         for beside in sorted(shares):
             if has_first or beside or not count:
                 yield beside, count - beside
 
 
-def _counts(least: int, most: int) -> list[int]:
-    counts = {least, most}
+def counts(least: int, most: int) -> list[int]:
+    """Numbers from `least` to `most`, close to each other near both ends."""
+    found = {least, most}
     grown = 1
     while grown < most - least:
-        counts.update((least + grown, most - grown))
+        found.update((least + grown, most - grown))
         grown *= 2
-    return sorted(counts)
+    return sorted(found)

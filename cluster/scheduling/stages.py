@@ -102,9 +102,13 @@ class Curve:
 
     def at(self, quantity: int) -> float:
         """0 for nothing."""
-        if quantity <= 0:
-            return 0.0
-        return self.scale * sum(self.seconds[i] * share for i, share in self._around(quantity))
+        points, seconds = self.points, self.seconds
+        if quantity <= 0 or len(points) == 1:
+            return self.scale * seconds[0] if quantity > 0 else 0.0
+        above = min(max(bisect_right(points, quantity), 1), len(points) - 1)
+        left, low = points[above - 1], seconds[above - 1]
+        share = max(0, quantity - left) / (points[above] - left)
+        return self.scale * (low + share * (seconds[above] - low))
 
     def observed(self, quantity: int, seconds: float, rate: float = SCALE_RATE) -> None:
         """`rate` is the share of the error by which the factor is corrected."""
