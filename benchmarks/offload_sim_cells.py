@@ -124,7 +124,7 @@ ON_H200 = Machine(H200, P5_EIGHTH, LLAMA_3_8B, max_running=1024)
 # The summaries of the paper.
 T4_LENGTHS = Lengths(373, 45)
 ANSWERS = (50, 150, 400)
-COUNTS = {Scale.QUICK: 300, Scale.FULL: 600}
+COUNTS = {Scale.QUICK: 300, Scale.FULL: 500}
 H200_COUNT = 1500
 
 

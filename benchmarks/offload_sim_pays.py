@@ -9,6 +9,10 @@ the device's linear operators and attention, in rows a second (APEX, arXiv 2506.
     it pays if         N_G / N_C < 2 T_l / T_a + 3 + T_a / T_l
 
 at least 5.83, where T_a is 1.41 T_l, and 6 where they are alike.
+
+A plan that NEO does not have, rows of the host beside the device's attention in one batch, is
+better than the device alone at any ratio, for T_l is paid already. Beside it two sub-batches pay if
+N_G / N_C < 2 T_l / T_a + 1.
 """
 
 from __future__ import annotations
@@ -27,14 +31,15 @@ from cluster.scheduling.plan import PlanKind
 from cluster.scheduling.stages import StageCosts, line
 
 LINEAR_S = 0.01
-PROMPT_TOKENS, ANSWER_TOKENS = 152, 200
-DEVICE_ROWS, HOST_ROWS = 60, 200
-STEPS = 40
-RATIOS = {
-    Scale.QUICK: (2.0, 4.0, 5.0, 7.5, 10.0, 16.0),
-    Scale.FULL: (1.0, 2.0, 3.0, 4.0, 5.0, 5.5, 6.5, 7.0, 8.0, 10.0, 12.0, 16.0, 24.0),
-}
-SHARES = {Scale.QUICK: (1.0,), Scale.FULL: (0.5, 1.0, 1.41, 2.0, 4.0)}
+# Long, so that what an answer adds in the steps that are looked at hardly counts.
+PROMPT_TOKENS, ANSWER_TOKENS = 1600, 200
+DEVICE_ROWS, HOST_ROWS = 30, 100
+STEPS = 30
+# Nobody on the host is promised a row, as in the published scheduler: the promise is kept even
+# where it does not pay.
+NO_PROMISE = 2**20
+RATIOS = (1.0, 2.0, 4.0, 5.0, 7.5, 10.0, 16.0)
+SHARES = {Scale.QUICK: (1.0,), Scale.FULL: (0.5, 1.0, 3.0)}
 # Rows are whole and contexts grow: this near to the border either is right.
 BORDER = 0.1
 
@@ -54,12 +59,12 @@ class Point:
         return 2 / self.share + 3 + self.share
 
     @property
-    def pays(self) -> bool:
-        return self.ratio < self.border
+    def border_of_one(self) -> float:
+        """Between two sub-batches and one with rows of the host."""
+        return 2 / self.share + 1
 
-    @property
-    def is_clear(self) -> bool:
-        return abs(self.ratio / self.border - 1) > BORDER
+    def is_clear_of(self, border: float) -> bool:
+        return abs(self.ratio / border - 1) > BORDER
 
 
 Grid = dict[OffloadMode, list[Point]]
@@ -67,7 +72,7 @@ Grid = dict[OffloadMode, list[Point]]
 
 def grid(scale: Scale) -> Grid:
     return {
-        mode: [point(mode, ratio, share) for share in SHARES[scale] for ratio in RATIOS[scale]]
+        mode: [point(mode, ratio, share) for share in SHARES[scale] for ratio in RATIOS]
         for mode in OffloadMode
     }
 
@@ -89,15 +94,15 @@ def point(mode: OffloadMode, ratio: float, share: float) -> Point:
 
 
 def _engine(mode: OffloadMode, ratio: float, share: float) -> SimulatedEngine:
-    """The device's pool holds its rows until they end, and a twentieth beside, so that nothing
-    moves; prompts are computed at once and cost nothing."""
+    """The device's pool holds its rows as long as they are looked at, and a twentieth beside, so
+    that nothing moves; prompts cost nothing."""
     context = PROMPT_TOKENS + STEPS // 2
     key_s = share * LINEAR_S / (DEVICE_ROWS * context)
     limits = IterationLimits(2**17, 1024, 1024, 2**12)
-    blocks = int(DEVICE_ROWS * blocks_for(PROMPT_TOKENS + ANSWER_TOKENS) / 0.95)
+    blocks = int(DEVICE_ROWS * blocks_for(PROMPT_TOKENS + 2 * STEPS) / 0.95)
     cache = no_cache(BlockPool(blocks), host_blocks=64 * blocks)
     costs = [_costs(key_s, ratio * key_s) for _ in range(2)]
-    offload = Offload(mode, costs[0], host_share=1.0)
+    offload = Offload(mode, costs[0], NO_PROMISE, host_share=1.0)
     return SimulatedEngine(IterationScheduler(limits, cache, offload), costs[1], mode)
 
 

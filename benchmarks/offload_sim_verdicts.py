@@ -113,16 +113,9 @@ def _least(aim: str, values: Mapping[Cell, float], least: float) -> Verdict:
 
 
 def _pays(grid: Grid) -> Iterator[Verdict]:
-    neo = [point for point in grid[OffloadMode.NEO] if point.is_clear]
-    for pays, word in ((True, "below"), (False, "above")):
-        side = [point for point in neo if point.pays is pays]
-        wrong = [point for point in side if point.is_two_batch is not pays]
-        yield Verdict(
-            f"neo, decoding alone: {'two sub-batches' if pays else 'one'} where N_G / N_C lies "
-            f"{word} 2 T_l / T_a + 3 + T_a / T_l",
-            f"{len(side) - len(wrong)} of {len(side)}{_said(wrong)}",
-            not wrong,
-        )
+    neo, adaptive = grid[OffloadMode.NEO], grid[OffloadMode.ADAPTIVE]
+    yield from _sides("neo", "2 T_l / T_a + 3 + T_a / T_l", [(p, p.border) for p in neo])
+    yield from _sides("adaptive", "2 T_l / T_a + 1", [(p, p.border_of_one) for p in adaptive])
     for other in (OffloadMode.NEO, OffloadMode.GPU_ONLY):
         pairs = list(zip(grid[OffloadMode.ADAPTIVE], grid[other], strict=True))
         behind = [p for p, q in pairs if p.rows_per_s < LEAST_OF_GPU_ONLY * q.rows_per_s]
@@ -131,6 +124,20 @@ def _pays(grid: Grid) -> Iterator[Verdict]:
             "every N_G / N_C",
             f"{len(pairs) - len(behind)} of {len(pairs)}{_said(behind)}",
             not behind,
+        )
+
+
+def _sides(mode: str, formula: str, points: list[tuple[Point, float]]) -> Iterator[Verdict]:
+    """What is planned on either side of a border."""
+    clear = [(point, border) for point, border in points if point.is_clear_of(border)]
+    for pays in (True, False):
+        side = [point for point, border in clear if (point.ratio < border) is pays]
+        wrong = [point for point in side if point.is_two_batch is not pays]
+        yield Verdict(
+            f"{mode}, decoding alone: {'two sub-batches' if pays else 'one'} where N_G / N_C is "
+            f"{'less' if pays else 'more'} than {formula}",
+            f"{len(side) - len(wrong)} of {len(side)}{_said(wrong)}",
+            not wrong,
         )
 
 
