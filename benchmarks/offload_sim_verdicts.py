@@ -114,8 +114,8 @@ def _least(aim: str, values: Mapping[Cell, float], least: float) -> Verdict:
 
 def _pays(grid: Grid) -> Iterator[Verdict]:
     neo, adaptive = grid[OffloadMode.NEO], grid[OffloadMode.ADAPTIVE]
-    yield from _sides("neo", "2 T_l / T_a + 3 + T_a / T_l", [(p, p.border) for p in neo])
-    yield from _sides("adaptive", "2 T_l / T_a + 1", [(p, p.border_of_one) for p in adaptive])
+    yield from sides("neo", "2 T_l / T_a + 3 + T_a / T_l", [(p, p.border) for p in neo])
+    yield from sides("adaptive", "2 T_l / T_a + 1", [(p, p.border_of_one) for p in adaptive])
     for other in (OffloadMode.NEO, OffloadMode.GPU_ONLY):
         pairs = list(zip(grid[OffloadMode.ADAPTIVE], grid[other], strict=True))
         behind = [p for p, q in pairs if p.rows_per_s < LEAST_OF_GPU_ONLY * q.rows_per_s]
@@ -127,7 +127,7 @@ def _pays(grid: Grid) -> Iterator[Verdict]:
         )
 
 
-def _sides(mode: str, formula: str, points: list[tuple[Point, float]]) -> Iterator[Verdict]:
+def sides(mode: str, formula: str, points: list[tuple[Point, float]]) -> Iterator[Verdict]:
     """What is planned on either side of a border."""
     clear = [(point, border) for point, border in points if point.is_clear_of(border)]
     for pays in (True, False):

@@ -25,7 +25,7 @@ from tests.simulation.engines import (
 GPU_ONLY, NEO, ADAPTIVE = OffloadMode
 OFFLOADING = pytest.mark.parametrize("mode", [NEO, ADAPTIVE])
 # A fifth of what runs fits the device.
-PRESSED = Size(device_blocks=150, host_blocks=2000, max_running=48)
+PRESSED = Size(device_blocks=100, host_blocks=1500, max_running=32)
 
 
 def test_two_stages_last_as_long_as_the_longer_part_of_each() -> None:
@@ -57,7 +57,7 @@ def test_adaptive_is_gpu_only_where_there_is_room() -> None:
 
 def test_under_pressure_a_quick_host_is_worth_something() -> None:
     rates = {
-        mode: rate(arrive(engine(mode, PRESSED), load(200, 40, 500)), 50, 300)
+        mode: rate(arrive(engine(mode, PRESSED), load(200, 40, 400)), 50, 250)
         for mode in OffloadMode
     }
     assert rates[NEO] > 1.1 * rates[GPU_ONLY]
@@ -74,7 +74,7 @@ def test_a_wrong_profile_costs_little_after_fifty_steps(
     curve: Curve = getattr(wrong, part)
     curve.scale *= factor
     right, corrected = (
-        rate(arrive(engine(ADAPTIVE, PRESSED, believed, host), load(200, 40, 500)), 50, 250)
+        rate(arrive(engine(ADAPTIVE, PRESSED, believed, host), load(200, 40, 300)), 50, 200)
         for believed in (None, wrong)
     )
     assert corrected >= 0.95 * right
