@@ -206,6 +206,9 @@ class ChannelClient:
     def collect(self, lane: int, layer: int, o: Tensor, lse: Tensor, timeout_s: float) -> None:
         """Writes o [parts, heads, head_dim] and lse [parts, heads], float32."""
 
+    def busy_s(self, lane: int) -> float:
+        """What the server computed for the layers that were collected since the lane's `begin`."""
+
     def close(self) -> None: ...
 
 class ChannelServer:

@@ -42,8 +42,9 @@ from cluster.engine.assemble import (
     assemble_engine,
 )
 from cluster.engine.engine import Engine
-from cluster.engine.forward import Attend, EagerForward, Model
+from cluster.engine.forward import Computed, EagerForward, Forward
 from cluster.engine.sampling import Draw, Drawn, Sampler
+from cluster.engine.step import Step
 from cluster.errors import ThothError
 from cluster.ids import RequestId
 from cluster.kernels import kernels_available
@@ -108,17 +109,18 @@ class TimedBackend:
 
 
 @dataclass
-class TimedModel:
-    inner: Model
+class TimedForward:
+    inner: Forward
     watch: Stopwatch
 
-    def forward(
-        self, token_ids: Tensor, positions: Tensor, attend: Attend, output_rows: Tensor
-    ) -> Tensor:
+    def logits(self, step: Step, /) -> Tensor:
+        return self.compute((step,)).logits
+
+    def compute(self, steps: Sequence[Step], /) -> Computed:
         started = time.perf_counter()
-        logits = self.inner.forward(token_ids, positions, attend, output_rows)
+        computed = self.inner.compute(steps)
         self.watch.add("forward", started)
-        return logits
+        return computed
 
 
 class TimedSampler(Sampler):
@@ -205,9 +207,7 @@ def engines(folder: Path, streams: int, threads: int) -> list[Timed]:
             raise TypeError(f"{name} is not computed eagerly")
         timed = replace(
             engine,
-            forward=EagerForward(
-                TimedModel(eager.model, watch), eager.cache, TimedBackend(eager.backend, watch)
-            ),
+            forward=TimedForward(replace(eager, backend=TimedBackend(eager.backend, watch)), watch),
             sampler=TimedSampler(watch),
             scheduler=TimedScheduler(engine.scheduler.limits, engine.scheduler.cache, watch=watch),
         )

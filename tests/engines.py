@@ -16,13 +16,13 @@ from cluster.attention.reference import ReferenceBackend
 from cluster.blocks.pool import BlockPool
 from cluster.clock import Clock, ManualClock
 from cluster.engine.engine import Engine
-from cluster.engine.forward import Attend, EagerForward, Model
+from cluster.engine.forward import EagerForward, Model
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.ids import BlockId
 from cluster.kernels import kernels, kernels_available
 from cluster.knowledge.cache import no_cache
 from cluster.models.config import DecoderConfig
-from cluster.models.decoder import Decoder, random_decoder
+from cluster.models.decoder import Decoder, Pass, random_decoder
 from cluster.models.native import NativeDecoder, Precision
 from cluster.scheduling.iteration import IterationScheduler
 from cluster.scheduling.limits import IterationLimits
@@ -38,10 +38,27 @@ class Recorder:
     model: Model
     rows: list[Tensor] = field(default_factory=list)
 
-    def forward(
-        self, token_ids: Tensor, positions: Tensor, attend: Attend, output_rows: Tensor
-    ) -> Tensor:
-        logits = self.model.forward(token_ids, positions, attend, output_rows)
+    def begin(self, token_ids: Tensor, positions: Tensor, /) -> RecordedPass:
+        return RecordedPass(self.model.begin(token_ids, positions), self.rows)
+
+
+@dataclass
+class RecordedPass:
+    inner: Pass
+    rows: list[Tensor]
+
+    @property
+    def num_layers(self) -> int:
+        return self.inner.num_layers
+
+    def project(self, layer: int, /) -> tuple[Tensor, Tensor, Tensor]:
+        return self.inner.project(layer)
+
+    def finish(self, layer: int, o: Tensor, /) -> None:
+        self.inner.finish(layer, o)
+
+    def logits(self, output_rows: Tensor, /) -> Tensor:
+        logits = self.inner.logits(output_rows)
         self.rows.extend(logits)
         return logits
 

@@ -76,6 +76,12 @@ class FallbackExchange:
     exchange: Exchange
     _posted: tuple[int, Tensor] | None = field(init=False, default=None)
     _is_lost: bool = field(init=False, default=False)
+    _lost_s: float = field(init=False, default=0.0)
+
+    @property
+    def busy_s(self) -> float:
+        """Of the worker, and of this process after its loss."""
+        return self._lost_s + self.exchange.busy_s
 
     def post(self, layer: int, q: Tensor, /) -> None:
         try:
@@ -98,6 +104,7 @@ class FallbackExchange:
 
     def _lost(self, error: Lost) -> None:
         self._is_lost = True
+        self._lost_s = self.exchange.busy_s
         self.exchange.close()
         self.port.lost(self.worker, error)
         self.exchange = self.port.own.prepare(self.plan)

@@ -7,8 +7,9 @@ device  --prepare: what a step's rows attend there-->  port
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
@@ -21,6 +22,11 @@ from cluster.errors import InvariantBroken
 
 class Exchange(Protocol):
     """A step's attention at a port, layer after layer."""
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds that whoever attends has computed for the layers collected so far."""
+        ...
 
     def post(self, layer: int, q: Tensor, /) -> None:
         """q is float32 [queries, heads, head_dim] on the cpu; it may be written again afterwards.
@@ -40,7 +46,8 @@ class Exchange(Protocol):
 
 class AttentionPort(Protocol):
     def carries(self, plan: PartPlan, /) -> bool:
-        """Whether there is room for so much on the way."""
+        """Whether there is room for so much on the way, and what it reads is known to whoever
+        attends."""
         ...
 
     def prepare(self, plan: PartPlan, /) -> Exchange:
@@ -74,6 +81,7 @@ class LocalExchange:
     port: LocalPort
     plan: PartPlan
     attention: Attention
+    busy_s: float = field(init=False, default=0.0)
     _posted: tuple[int, Tensor] | None = None
 
     def post(self, layer: int, q: Tensor, /) -> None:
@@ -85,7 +93,10 @@ class LocalExchange:
         posted, self._posted = self._posted, None
         if posted is None or posted[0] != layer:
             raise InvariantBroken(f"layer {layer} is collected and was not posted")
-        return self.attention.attend(posted[1], self.port.k[layer], self.port.v[layer])
+        begun_s = time.perf_counter()
+        state = self.attention.attend(posted[1], self.port.k[layer], self.port.v[layer])
+        self.busy_s += time.perf_counter() - begun_s
+        return state
 
     def close(self) -> None:
         self._posted = None

@@ -149,6 +149,7 @@ class SharedMemoryExchange:
     port: SharedMemoryPort
     lane: int
     state: State
+    busy_s: float = field(default=0.0, init=False)
     _is_open: bool = field(default=True, init=False)
 
     def post(self, layer: int, q: Tensor, /) -> None:
@@ -165,6 +166,7 @@ class SharedMemoryExchange:
             self.port.client.collect(self.lane, layer, o, lse, self.port.timeout_s)
         except (kernels().PeerLost, ValueError) as error:
             raise said(error) from error
+        self.busy_s = self.port.client.busy_s(self.lane)
         return self.state
 
     def _check_open(self) -> None:

@@ -30,11 +30,13 @@ class PartPlan:
     queries    [queries] int64  rows of the step whose q is needed
     rows       [parts] int32    which of the queries each part is a state of
     attention  its rows are the parts
+    is_growing whether rows of the step are written there, so that its blocks change in every layer
     """
 
     queries: Tensor
     rows: Tensor
     attention: AttentionPlan
+    is_growing: bool = False
 
     @property
     def num_parts(self) -> int:
@@ -87,6 +89,7 @@ def split_attention(runs: Sequence[Run]) -> SplitPlan:
 class _Split:
     runs: defaultdict[Home, list[Run]] = field(default_factory=lambda: defaultdict(list))
     step_rows: defaultdict[Home, list[int]] = field(default_factory=lambda: defaultdict(list))
+    growing: set[Home] = field(default_factory=set)
     # Of each row of the step: its parts, as memory and number there.
     folded: list[tuple[int, list[tuple[Home, int]]]] = field(default_factory=list)
 
@@ -103,6 +106,7 @@ class _Split:
         first = len(self.step_rows[home])
         self.step_rows[home] += range(run.first_row, run.first_row + run.num_rows)
         if is_last:
+            self.growing.add(home)
             self.runs[home].append(Run(first, run.num_rows, segments))
         else:
             # A run's rows see each other's keys in its last segment; these see all of it.
@@ -115,7 +119,8 @@ class _Split:
     def _part_plan(self, home: Home) -> PartPlan:
         step_rows = torch.tensor(self.step_rows[home], dtype=torch.int64)
         queries, rows = torch.unique(step_rows, return_inverse=True)
-        return PartPlan(queries, rows.to(torch.int32), plan_attention(self.runs[home]))
+        attention = plan_attention(self.runs[home])
+        return PartPlan(queries, rows.to(torch.int32), attention, home in self.growing)
 
     def fold(self) -> Fold | None:
         if not self.folded:

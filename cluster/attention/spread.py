@@ -1,40 +1,66 @@
 """A step's attention over all memories that its segments lie in.
 
-post the queries of the other memories' parts
-attend what lies on the device
-collect the parts, and fold those of a row in the order of its context
+begin    post the queries of the other memories' parts; attend what lies on the device, and what is
+         streamed there
+         ..                          whoever attends elsewhere has time until then
+end      collect the parts, and fold those of a row in the order of its context
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import TracebackType
 
 import torch
 from torch import Tensor
 
-from cluster.attention.backend import AttentionBackend
+from cluster.attention.backend import Attention, AttentionBackend
 from cluster.attention.port import AttentionPort, Exchange
 from cluster.attention.split import SplitPlan
 from cluster.attention.state import State
 from cluster.blocks.segment import Home
+from cluster.clock import Clock, MonotonicClock
+from cluster.errors import InvariantBroken
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A layer whose parts are on their way: the rows of the device alone, and what the device has
+    computed of the parts."""
+
+    layer: int
+    rows: State
+    parts: dict[Home, State]
 
 
 class SpreadAttention:
     """Layer after layer, inside a `with`; `backend` computes on the device."""
 
     def __init__(
-        self, plan: SplitPlan, backend: AttentionBackend, ports: Mapping[Home, AttentionPort]
+        self,
+        plan: SplitPlan,
+        backend: AttentionBackend,
+        ports: Mapping[Home, AttentionPort],
+        clock: Clock | None = None,
     ) -> None:
         self._plan = plan
         self._backend = backend
+        self._clock = clock or MonotonicClock()
+        # Seconds in which the device waited for the host's states.
+        self.waited_s = 0.0
+        self._begun: _Begun | None = None
         self._whole = backend.prepare(plan.whole)
         own = plan.parts.get(Home.DEVICE)
         self._own = backend.prepare(own.attention) if own is not None else None
         self._exchanges: dict[Home, Exchange] = {}
-        for home, part in plan.parts.items():
-            if home is not Home.DEVICE:
-                self._exchanges[home] = ports[home].prepare(part)
+        try:
+            for home, part in plan.parts.items():
+                if home is not Home.DEVICE:
+                    self._exchanges[home] = ports[home].prepare(part)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> SpreadAttention:
         return self
@@ -45,26 +71,66 @@ class SpreadAttention:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         for exchange in self._exchanges.values():
             exchange.close()
 
+    @property
+    def busy_s(self) -> float:
+        """Seconds that whoever attends on the host has computed, since the beginning."""
+        exchange = self._exchanges.get(Home.HOST)
+        return 0.0 if exchange is None else exchange.busy_s
+
     def attend(self, layer: int, q: Tensor, k_cache: Tensor, v_cache: Tensor) -> Tensor:
-        """o [rows, heads, head_dim]."""
-        fold = self._plan.fold
+        """Both, with nothing in between."""
+        self.begin(layer, q, k_cache, v_cache)
+        return self.end(layer)
+
+    def begin(self, layer: int, q: Tensor, k_cache: Tensor, v_cache: Tensor) -> None:
+        """`q` may be written again afterwards."""
+        if self._begun is not None:
+            raise InvariantBroken(
+                f"layer {layer} begins before layer {self._begun.layer} has ended"
+            )
         for home, exchange in self._exchanges.items():
             queries = self._plan.parts[home].queries.to(q.device)
             exchange.post(layer, q[queries].to("cpu", torch.float32))
         rows = self._whole.attend(q, k_cache, v_cache)
-        if fold is None:
-            return rows.o
-        parts = []
+        self._begun = _Begun(layer, rows, {})
         if self._own is not None:
-            own = self._plan.parts[Home.DEVICE]
-            source = own.queries[own.rows].to(q.device)
-            parts.append(self._own.attend(q[source], k_cache, v_cache))
-        parts += [exchange.collect(layer) for exchange in self._exchanges.values()]
-        self._backend.fold(fold, _concatenated(parts, q.device), rows)
-        return rows.o
+            own = self._attend_own(self._own, q, k_cache, v_cache)
+            self._begun.parts[Home.DEVICE] = own
+        if Home.STREAMED in self._exchanges:
+            streamed = self._exchanges[Home.STREAMED].collect(layer)
+            self._begun.parts[Home.STREAMED] = streamed
+
+    def _attend_own(
+        self, attention: Attention, q: Tensor, k_cache: Tensor, v_cache: Tensor
+    ) -> State:
+        own = self._plan.parts[Home.DEVICE]
+        return attention.attend(q[own.queries[own.rows].to(q.device)], k_cache, v_cache)
+
+    def end(self, layer: int) -> Tensor:
+        """o [rows, heads, head_dim]."""
+        begun, self._begun = self._begun, None
+        if begun is None or begun.layer != layer:
+            raise InvariantBroken(f"layer {layer} ends and has not begun")
+        fold = self._plan.fold
+        if fold is None:
+            return begun.rows.o
+        if Home.HOST in self._exchanges:
+            begun.parts[Home.HOST] = self._collect(self._exchanges[Home.HOST], layer)
+        parts = [begun.parts[home] for home in sorted(begun.parts)]
+        self._backend.fold(fold, _concatenated(parts, begun.rows.o.device), begun.rows)
+        return begun.rows.o
+
+    def _collect(self, exchange: Exchange, layer: int) -> State:
+        begun_s = self._clock.now_s()
+        state = exchange.collect(layer)
+        self.waited_s += self._clock.now_s() - begun_s
+        return state
 
 
 def _concatenated(parts: list[State], device: torch.device) -> State:

@@ -12,7 +12,6 @@ Sums are float32 everywhere.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from importlib import import_module
@@ -31,7 +30,7 @@ from cluster.blocks.segment import Home
 from cluster.clock import Clock
 from cluster.engine.device import open_device
 from cluster.engine.engine import Engine
-from cluster.engine.forward import EagerForward, Forward, Gate, OpenGate
+from cluster.engine.forward import EagerForward, Elsewhere, Forward, HostMemory, OpenGate
 from cluster.engine.host_attention import HostAttention
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.engine.prefill_profile import Bench
@@ -173,9 +172,13 @@ def assemble_engine(
     cpu = _cpu_attention(options)
     arena = open_arena(options.shelving, layout, kept)
     port = None if arena is None else FallbackPort(LocalPort(cpu, arena.k, arena.v))
-    ports: dict[Home, AttentionPort] = {} if port is None else {Home.HOST: port}
+    ports: dict[Home, AttentionPort] = {}
+    host = None
+    if arena is not None and port is not None:
+        ports = {Home.HOST: port, Home.STREAMED: LocalPort(cpu, arena.k, arena.v)}
+        host = HostMemory(arena.k, arena.v, cpu)
     copier = None if arena is None else _copier(device, arena)
-    memory = _Memory(num_blocks, shape, cpu, ports, copier or OpenGate())
+    memory = _Memory(num_blocks, shape, cpu, Elsewhere(ports, copier or OpenGate(), host))
     forward, kv = _forward(options, decoder, memory, limits)
     said = describe(options)
     log.info("computing with %s, %d KV blocks", said, num_blocks)
@@ -230,14 +233,12 @@ def _num_blocks(options: EngineOptions, decoder: Decoder) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Memory:
-    """What the device is to hold, and who attends what lies elsewhere; `cpu` attends here. Copies
-    beside a step are waited for at the gate."""
+    """What the device is to hold, and what lies elsewhere; `cpu` attends here."""
 
     num_blocks: int
     shape: KvShape
     cpu: NativeBackend | ReferenceBackend
-    ports: Mapping[Home, AttentionPort]
-    gate: Gate
+    elsewhere: Elsewhere
 
 
 def _copier(device: torch.device, arena: HostArena) -> Copier:
@@ -258,7 +259,7 @@ def _forward(
     shape, num_blocks = memory.shape, memory.num_blocks
     if options.device is Device.CUDA and options.backend is Backend.NATIVE:
         graphed: tuple[Forward, KvCache] = cuda().graphed_forward(
-            decoder, shape, num_blocks, limits, memory.ports, memory.gate
+            decoder, shape, num_blocks, limits, memory.elsewhere
         )
         return graphed
     cache = KvCache(shape, num_blocks, decoder.weights.embedding.device)
@@ -266,16 +267,17 @@ def _forward(
 
 
 def _eager(options: EngineOptions, decoder: Decoder, cache: KvCache, memory: _Memory) -> Forward:
-    cpu, ports, gate = memory.cpu, memory.ports, memory.gate
+    cpu, elsewhere = memory.cpu, memory.elsewhere
+    ports, gate, host = elsewhere.ports, elsewhere.gate, elsewhere.host
     if options.device is Device.CUDA:
-        return EagerForward(decoder, cache, ReferenceBackend(options.device), ports, gate)
+        return EagerForward(decoder, cache, ReferenceBackend(options.device), ports, gate, host)
     if isinstance(cpu, NativeBackend):
         precision = Precision(options.weights.value)
         native = NativeDecoder(decoder.config, decoder.weights, cpu.threads, precision)
-        return EagerForward(native, cache, cpu, ports, gate)
+        return EagerForward(native, cache, cpu, ports, gate, host)
     multiple = row_multiple_for(decoder.weights) if options.deterministic else 1
     torch_decoder = Decoder(decoder.config, decoder.weights, multiple)
-    return EagerForward(torch_decoder, cache, cpu, ports, gate)
+    return EagerForward(torch_decoder, cache, cpu, ports, gate, host)
 
 
 def cuda() -> ModuleType:

@@ -6,19 +6,16 @@ Imported only where a device was asked for: Triton comes with the CUDA builds of
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 
 import torch
 
 from cluster.attention.cuda.backend import TritonBackend
 from cluster.attention.cuda.fixed_plan import Extent, FixedPlan, room_for
 from cluster.attention.cuda.shape import HeadShape
-from cluster.attention.port import AttentionPort
 from cluster.blocks.pool import BLOCK_TOKENS
-from cluster.blocks.segment import Home
 from cluster.engine.cuda_graphs import CudaRecorder, DecodeGraphs, sizes_up_to
 from cluster.engine.device import blocks_that_fit, memory_of, step_bytes
-from cluster.engine.forward import EagerForward, Forward, Gate, GraphedForward
+from cluster.engine.forward import EagerForward, Elsewhere, Forward, GraphedForward
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.models.decoder import Decoder
 from cluster.scheduling.limits import IterationLimits
@@ -41,8 +38,7 @@ def graphed_forward(
     shape: KvShape,
     num_blocks: int,
     limits: IterationLimits,
-    ports: Mapping[Home, AttentionPort],
-    gate: Gate,
+    elsewhere: Elsewhere,
 ) -> tuple[Forward, KvCache]:
     """Decodes of up to `max_running` rows are recorded; everything else is computed eagerly."""
     device = decoder.weights.embedding.device
@@ -58,7 +54,8 @@ def graphed_forward(
         sizes_up_to(limits.max_running),
         scratch_slot=num_blocks * BLOCK_TOKENS,
     )
-    eager = EagerForward(decoder, cache, backend, ports, gate)
+    ports, gate, host = elsewhere.ports, elsewhere.gate, elsewhere.host
+    eager = EagerForward(decoder, cache, backend, ports, gate, host)
     return GraphedForward(graphs, eager, gate), cache
 
 

@@ -24,6 +24,7 @@ from cluster.attention.plan import AttentionPlan
 from cluster.engine.forward import Gate, Model, OpenGate
 from cluster.engine.kv_cache import KvCache
 from cluster.engine.step import Step
+from cluster.models.decoder import run_pass
 
 # Runs before a recording, in which kernels are compiled and libraries take their memory.
 WARM_UPS = 2
@@ -74,7 +75,7 @@ def sizes_up_to(most_rows: int) -> tuple[int, ...]:
 @dataclass(slots=True)
 class GraphCounts:
     """Steps replayed, recorded (and replayed), and left to eager computation because of their rows,
-    their plan, or what they attend in another memory."""
+    their plan, or what they attend or write in another memory."""
 
     replayed: int = 0
     recorded: int = 0
@@ -135,7 +136,7 @@ class DecodeGraphs(Generic[Kind]):
         if rows > self._sizes[-1]:
             self.counts.too_many_rows += 1
             return None
-        if step.attention.fold is not None:
+        if step.attention.fold is not None or step.host is not None:
             self.counts.in_other_memory += 1
             return None
         kind = self._plans.offer(step.attention.whole)
@@ -168,7 +169,7 @@ class DecodeGraphs(Generic[Kind]):
             return attention.attend(q, k_cache, v_cache).o
 
         output_rows = torch.arange(size, device=self._device)
-        return self._model.forward(token_ids, positions, attend, output_rows)
+        return run_pass(self._model.begin(token_ids, positions), attend, output_rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 
+from cluster.blocks.segment import Home
 from cluster.clock import Clock
 from cluster.engine.forward import Forward
 from cluster.engine.host_attention import HostAttention
@@ -24,7 +25,8 @@ from cluster.knowledge.keys import NodeKey
 from cluster.knowledge.snapshot import CacheSums, sums
 from cluster.request import Request, TokenLogprobs, WorkerLoad
 from cluster.scheduling.iteration import IterationScheduler
-from cluster.scheduling.plan import Finished, FirstToken, StepPlan
+from cluster.scheduling.plan import Finished, FirstToken, StepPlan, Why
+from cluster.scheduling.stages import StageTimes
 
 # A step that has nothing to compute waits so long for a disk.
 DISK_WAIT_S = 0.05
@@ -62,7 +64,8 @@ class StepReport:
     """What a step did: new tokens, ends, and its size and time for whoever counts.
 
     `logprobs` are those of the new tokens, of requests that asked for them. What `failed` has no
-    token and is over; nobody else is touched.
+    token and is over; nobody else is touched. `why` and `times` are those of the plan's
+    sub-batches, `request_ids` whose rows were in each, and `begun_s` is when the first one began.
     """
 
     tokens: tuple[tuple[RequestId, int], ...] = ()
@@ -75,6 +78,10 @@ class StepReport:
     num_decode_rows: int = 0
     seconds: float = 0.0
     cache: CacheSums | None = None
+    why: Why = field(default_factory=Why)
+    times: tuple[StageTimes, ...] = ()
+    begun_s: float = 0.0
+    request_ids: tuple[tuple[RequestId, ...], ...] = ()
 
 
 @dataclass(slots=True)
@@ -129,13 +136,15 @@ class Engine:
         plan = self._plan(started_s)
         begun_s = self.clock.now_s()
         try:
-            outcomes = self._run(plan)
+            outcomes, times = self._run(plan)
         finally:
             self._end_moves(plan)
         drawn = {id: token for id, token in outcomes.items() if isinstance(token, Drawn)}
         failed = tuple((id, e) for id, e in outcomes.items() if isinstance(e, ThothError))
         now_s = self.clock.now_s()
         self._learn(plan, now_s - begun_s)
+        if times:
+            self.scheduler.measured(times)
         outcome = self.scheduler.record(
             {id: token.token_id for id, token in drawn.items()},
             now_s,
@@ -154,6 +163,10 @@ class Engine:
             num_decode_rows=sum(len(c.token_ids) == 1 for c in plan.chunks),
             seconds=now_s - started_s,
             cache=sums(self.cache),
+            why=plan.why,
+            times=times,
+            begun_s=begun_s,
+            request_ids=tuple(tuple(c.request_id for c in batch) for batch in plan.batches),
         )
 
     def _plan(self, now_s: float) -> StepPlan:
@@ -188,11 +201,12 @@ class Engine:
             self.disk.submit(plan.disk)
 
     def _learn(self, plan: StepPlan, seconds: float) -> None:
-        """A chunk that had the step to itself, and waited for no copy, says what such a chunk
-        costs."""
+        """A chunk that had the step to itself, on the device alone, and waited for no copy, says
+        what such a chunk costs."""
         if len(plan.chunks) == 1 and not plan.moves:
             (chunk,) = plan.chunks
-            self.cache.prefill.observed(chunk.start, len(chunk.token_ids), seconds)
+            if all(segment.home is Home.DEVICE for segment in chunk.segments):
+                self.cache.prefill.observed(chunk.start, len(chunk.token_ids), seconds)
 
     def _hear_disk(self, timeout_s: float) -> None:
         if self.disk is None or not self.cache.disk.num_jobs:
@@ -208,12 +222,18 @@ class Engine:
         for request_id, _ in failed:
             self.scheduler.cancelled(request_id)
 
-    def _run(self, plan: StepPlan) -> dict[RequestId, Drawn | ThothError]:
-        if not plan.chunks:
-            return {}
-        step = lay_out(plan.chunks)
-        outcomes = self.sampler.draw(self.forward.logits(step), step.draws)
-        return dict(zip((draw.request_id for draw in step.draws), outcomes, strict=True))
+    def _run(
+        self, plan: StepPlan
+    ) -> tuple[dict[RequestId, Drawn | ThothError], tuple[StageTimes, ...]]:
+        """What was drawn, and what the sub-batches have taken as far as that is known."""
+        if not plan.batches:
+            return {}, ()
+        steps = [lay_out(batch) for batch in plan.batches]
+        draws = [draw for step in steps for draw in step.draws]
+        computed = self.forward.compute(steps)
+        outcomes = self.sampler.draw(computed.logits, draws)
+        ids = (draw.request_id for draw in draws)
+        return dict(zip(ids, outcomes, strict=True)), computed.times
 
 
 def _prefill_rows(plan: StepPlan) -> int:

@@ -62,7 +62,7 @@ class Bench:
         if not count:
             return inf
         alpha = min(count * BLOCK_TOKENS, self.context_tokens - 1)
-        on_device, on_host = (self._seconds(alpha, 1, home) for home in Home)
+        on_device, on_host = (self._seconds(alpha, 1, home) for home in (Home.DEVICE, Home.HOST))
         return max(0.0, on_host - on_device) / count
 
     def _seconds(self, alpha: int, beta: int, home: Home = Home.DEVICE) -> float:

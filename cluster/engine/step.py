@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from cluster.attention.plan import Run
 from cluster.attention.split import SplitPlan, split_attention
 from cluster.blocks.pool import BLOCK_TOKENS
+from cluster.blocks.segment import Home
 from cluster.engine.sampling import Draw
 from cluster.request import Sampling
 from cluster.scheduling.plan import Chunk
@@ -18,8 +19,11 @@ from cluster.scheduling.plan import Chunk
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """token_ids, positions and slots are [rows] int64: what is computed, where in its context it
-    stands, and where its keys and values go. `output_rows` [draws] int64 are the rows drawn from.
+    """token_ids and positions are [rows] int64: what is computed, and where in its context it
+    stands. `output_rows` [draws] int64 are the rows drawn from.
+
+    Keys and values go to `slots` int64 on the device, or to the host's. `device_rows` int64 are the
+    rows of `slots`, in their order; None: all of the step, and `host` is None too.
     """
 
     token_ids: Tensor
@@ -28,13 +32,24 @@ class Step:
     output_rows: Tensor
     attention: SplitPlan
     draws: tuple[Draw, ...]
+    device_rows: Tensor | None = None
+    host: HostRows | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostRows:
+    """Rows of a step whose keys and values go to the host, and to which slots: [rows] int64, in
+    one order."""
+
+    rows: Tensor
+    slots: Tensor
 
 
 def lay_out(chunks: Sequence[Chunk]) -> Step:
     """Chunks in plan order; a chunk that spans segments becomes a run for each."""
     token_ids: list[int] = []
     positions: list[int] = []
-    slots: list[int] = []
+    written = _Written()
     runs: list[Run] = []
     draws: list[Draw] = []
     for chunk in chunks:
@@ -43,17 +58,46 @@ def lay_out(chunks: Sequence[Chunk]) -> Step:
         positions += range(chunk.start, end)
         for run in _runs(chunk, first_row):
             runs.append(run)
-            slots += _slots(run)
+            written.add(run)
         if chunk.sampling is not None:
             draws.append(_draw(chunk, chunk.sampling, len(token_ids) - 1))
     return Step(
         token_ids=torch.tensor(token_ids),
         positions=torch.tensor(positions),
-        slots=torch.tensor(slots),
+        slots=torch.tensor(written.slots, dtype=torch.int64),
         output_rows=torch.tensor([draw.row for draw in draws], dtype=torch.int64),
         attention=split_attention(runs),
         draws=tuple(draws),
+        device_rows=written.device_rows(),
+        host=written.host(),
     )
+
+
+@dataclass(slots=True)
+class _Written:
+    """Rows and slots, on the device and on the host."""
+
+    rows: list[int] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
+    host_rows: list[int] = field(default_factory=list)
+    host_slots: list[int] = field(default_factory=list)
+
+    def add(self, run: Run) -> None:
+        rows = range(run.first_row, run.first_row + run.num_rows)
+        if run.segments[-1].home is Home.DEVICE:
+            self.rows += rows
+            self.slots += _slots(run)
+        else:
+            self.host_rows += rows
+            self.host_slots += _slots(run)
+
+    def device_rows(self) -> Tensor | None:
+        return torch.tensor(self.rows, dtype=torch.int64) if self.host_rows else None
+
+    def host(self) -> HostRows | None:
+        if not self.host_rows:
+            return None
+        return HostRows(torch.tensor(self.host_rows), torch.tensor(self.host_slots))
 
 
 def _draw(chunk: Chunk, sampling: Sampling, row: int) -> Draw:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -57,6 +58,34 @@ class Weights:
     head: Tensor
 
 
+class Pass(Protocol):
+    """Rows on their way through a decoder: `project` and `finish` of every layer in order, then
+    `logits`. Several may be on their way at once, one call at a time."""
+
+    @property
+    def num_layers(self) -> int: ...
+
+    def project(self, layer: int, /) -> tuple[Tensor, Tensor, Tensor]:
+        """q [rows, heads, head_dim], k and v [rows, kv_heads, head_dim] of the layer, q and k
+        rotated: until its `finish`, and then no longer."""
+        ...
+
+    def finish(self, layer: int, o: Tensor, /) -> None:
+        """Takes what attention made of them, o [rows, heads, head_dim]."""
+        ...
+
+    def logits(self, output_rows: Tensor, /) -> Tensor:
+        """[n, vocab] float32 of the n rows."""
+        ...
+
+
+def run_pass(rows: Pass, attend: Attend, output_rows: Tensor) -> Tensor:
+    """The whole pass, with nothing in between."""
+    for layer in range(rows.num_layers):
+        rows.finish(layer, attend(layer, *rows.project(layer)))
+    return rows.logits(output_rows)
+
+
 class Decoder:
     """A model on a device. `row_multiple` 1 multiplies rows as they come: faster for few rows, and
     their bits then depend on the batch."""
@@ -78,17 +107,32 @@ class Decoder:
         `token_ids`, `positions` and `output_rows` are int64 [rows], [rows] and [n]. `attend` is
         called once per layer, in order, and may keep the k and v it is given.
         """
+        return run_pass(self.begin(token_ids, positions), attend, output_rows)
+
+    def begin(self, token_ids: Tensor, positions: Tensor) -> DecoderPass:
+        """The rows before the first layer; both are int64 [rows]."""
         cos, sin = self._rotary.at(positions)
-        x = self.weights.embedding[token_ids]
-        for index, layer in enumerate(self.weights.layers):
-            h = self._norm(x, layer.attention_norm)
-            q, k, v = self._heads(self._linear(h, layer.qkv, layer.qkv_bias), layer)
-            o = attend(index, rotate(q, cos, sin), rotate(k, cos, sin), v)
-            x = x + self._linear(o.flatten(1).to(x.dtype), layer.output)
-            gate, up = self._linear(self._norm(x, layer.mlp_norm), layer.gate_up).chunk(2, dim=-1)
-            x = x + self._linear(silu(gate) * up, layer.down)
-        last = self._norm(x[output_rows], self.weights.norm)
-        return self._linear(last, self.weights.head).float()
+        return DecoderPass(self, cos, sin, self.weights.embedding[token_ids])
+
+    def project(
+        self, index: int, x: Tensor, cos: Tensor, sin: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k and v of the layer, q and k rotated."""
+        layer = self.weights.layers[index]
+        h = self._norm(x, layer.attention_norm)
+        q, k, v = self._heads(self._linear(h, layer.qkv, layer.qkv_bias), layer)
+        return rotate(q, cos, sin), rotate(k, cos, sin), v
+
+    def finish(self, index: int, x: Tensor, o: Tensor) -> Tensor:
+        """What the layer makes of its input [rows, hidden] and its attention's output."""
+        layer = self.weights.layers[index]
+        x = x + self._linear(o.flatten(1).to(x.dtype), layer.output)
+        gate, up = self._linear(self._norm(x, layer.mlp_norm), layer.gate_up).chunk(2, dim=-1)
+        return x + self._linear(silu(gate) * up, layer.down)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """[rows, vocab] float32 of what the last layer made."""
+        return self._linear(self._norm(x, self.weights.norm), self.weights.head).float()
 
     def _heads(self, qkv: Tensor, layer: Layer) -> tuple[Tensor, Tensor, Tensor]:
         """Cuts [rows, (heads + 2 kv_heads) * head_dim] into q, k and v by heads, q and k normalised
@@ -116,6 +160,29 @@ class Decoder:
         if not missing:
             return linear(x, weight, bias)
         return linear(pad(x, (0, 0, 0, missing)), weight, bias)[:rows]
+
+
+@dataclass(slots=True)
+class DecoderPass:
+    """`Pass` in torch."""
+
+    decoder: Decoder
+    cos: Tensor
+    sin: Tensor
+    x: Tensor
+
+    @property
+    def num_layers(self) -> int:
+        return self.decoder.config.num_layers
+
+    def project(self, layer: int, /) -> tuple[Tensor, Tensor, Tensor]:
+        return self.decoder.project(layer, self.x, self.cos, self.sin)
+
+    def finish(self, layer: int, o: Tensor, /) -> None:
+        self.x = self.decoder.finish(layer, self.x, o)
+
+    def logits(self, output_rows: Tensor, /) -> Tensor:
+        return self.decoder.logits(self.x[output_rows])
 
 
 def tensor_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cluster.kernels import kernels
 from cluster.models.config import DecoderConfig
-from cluster.models.decoder import Attend, Weights
+from cluster.models.decoder import Attend, Weights, run_pass
 from cluster.models.rope import Rotary
 
 if TYPE_CHECKING:
@@ -77,15 +77,14 @@ class NativeDecoder:
 
         Raises ValueError for token ids that are not in the vocabulary.
         """
+        return run_pass(self.begin(token_ids, positions), attend, output_rows)
+
+    def begin(self, token_ids: Tensor, positions: Tensor) -> NativePass:
+        """As `Decoder.begin`. Raises ValueError for token ids that are not in the vocabulary."""
         rows = self._rows(len(token_ids))
         cos, sin = self._rotary.cos[positions], self._rotary.sin[positions]
         step = self._decoder.begin(token_ids, cos, sin, rows.x, rows.q, rows.k, rows.v)
-        for layer in range(self.config.num_layers):
-            step.project(layer)
-            step.finish(layer, attend(layer, rows.q, rows.k, rows.v).contiguous())
-        logits = torch.empty(len(output_rows), self.config.vocab_size)
-        step.logits(output_rows, logits)
-        return logits
+        return NativePass(self.config, step, rows)
 
     def _rows(self, count: int) -> _Rows:
         config = self.config
@@ -96,6 +95,31 @@ class NativeDecoder:
             k=torch.empty(kv),
             v=torch.empty(kv),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class NativePass:
+    """`Pass` by the kernels. q, k and v are written over by the next `project`."""
+
+    config: DecoderConfig
+    step: thoth_kernels.Step
+    rows: _Rows
+
+    @property
+    def num_layers(self) -> int:
+        return self.config.num_layers
+
+    def project(self, layer: int, /) -> tuple[Tensor, Tensor, Tensor]:
+        self.step.project(layer)
+        return self.rows.q, self.rows.k, self.rows.v
+
+    def finish(self, layer: int, o: Tensor, /) -> None:
+        self.step.finish(layer, o.contiguous())
+
+    def logits(self, output_rows: Tensor, /) -> Tensor:
+        logits = torch.empty(len(output_rows), self.config.vocab_size)
+        self.step.logits(output_rows, logits)
+        return logits
 
 
 def _packed(

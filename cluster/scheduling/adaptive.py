@@ -30,7 +30,7 @@ from cluster.scheduling.stages import Work
 
 # Another kind of plan, or another chunk, has to be better by this share.
 HYSTERESIS = 0.02
-# Whoever has come to the host stays for so many steps.
+# Whoever has come to a host that keeps up stays for so many steps.
 LEAST_STAY = 8
 # Somebody may be paged out to a host that does not pay if a row there every `progress_steps` steps
 # takes no more than this share of their time.
@@ -162,7 +162,9 @@ class Adaptive:
             rates[count] = (num_device + count) / max(seconds, 1e-12)
         best = max(rates, key=lambda count: rates[count])
         draft.said = f"{best} on the host: {rates[best]:.1f} rows/s, {rates[0]:.1f} without"
-        return best if rates[best] > rates[0] * (1.0 + HYSTERESIS) else 0
+        if rates[best] <= rates[0] * (1.0 + HYSTERESIS):
+            return 0
+        return min(best, 1) if self.offload.costs.is_doubted else best
 
     # Rows of the host.
 
@@ -210,15 +212,17 @@ class Adaptive:
         if self.requests.waiting and not is_behind:
             return
         for sequence in [s for s in self.requests.running if s.home is Home.HOST]:
-            if sequence.num_steps_there < LEAST_STAY or not self._bring(sequence):
+            reserve = 0.0 if is_behind else GROWTH_SHARE
+            stays = not is_behind and sequence.num_steps_there < LEAST_STAY
+            if stays or not self._bring(sequence, reserve):
                 return
             if not is_behind:
                 return
 
-    def _bring(self, sequence: Sequence) -> bool:
-        """False: there is no room beside what the others may grow by."""
+    def _bring(self, sequence: Sequence, reserve: float) -> bool:
+        """False: there is no room beside the share of the pool that others may grow by."""
         own = len(sequence.pageable())
-        needed = own + 1 + int(GROWTH_SHARE * self.requests.pool.num_blocks)
+        needed = own + 1 + int(reserve * self.requests.pool.num_blocks)
         if self.requests.cache.num_available < needed:
             return False
         if not self.requests.cache.make_room(needed):

@@ -51,9 +51,9 @@ def fits_device(requests: Requests, head: Sequence) -> bool:
 
 
 def due_rows(requests: Requests, offload: Offload) -> int:
-    """Rows to be kept for those that decode and have had none for long."""
-    long = offload.progress_steps // 2
-    return sum(s.num_skipped >= long and s.is_decoding for s in requests.running)
+    """Rows to be kept for all that decode, once one of them has had none for long."""
+    decoding = [s.num_skipped for s in requests.running if s.is_decoding]
+    return len(decoding) if max(decoding, default=0) >= offload.progress_steps // 2 else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,8 @@ class OldestFirst:
             if is_open and draft.room_for(sequence):
                 is_full |= not self.serve(sequence, draft)
         while not is_full and (home := self._next_home(draft)) is not None:
-            is_full = not self.serve(self.requests.admit(home), draft)
+            head = self.requests.admit(home)
+            is_full = not self.serve(head, draft) or not head.is_running
 
     def _next_home(self, draft: Draft) -> Home | None:
         """Where the one that has waited longest begins; None: nobody does."""
@@ -82,26 +83,28 @@ class OldestFirst:
         return self.host.home(requests.waiting[0], draft)
 
     def serve(self, sequence: Sequence, draft: Draft) -> bool:
-        """The draft has rows for it. False: there is no room for those that come after it."""
+        """The draft has rows for it. False: the device has no room for those that come after it."""
+        before = sequence.home
         sequence.come_nearer()
         ended = self._walk(sequence, draft)
         if ended is Walk.PREEMPTED:
-            return self._again(sequence, draft)
+            return self._again(sequence, before, draft)
         draft.claimed.update(to_keep(self.requests.cache, sequence))
         if ended is Walk.WAIT:
             return True
         end = min(sequence.num_computed + draft.room_for(sequence), len(sequence.tokens))
         if not self._fit(sequence, end, draft):
-            return self._again(sequence, draft)
+            return self._again(sequence, before, draft)
         if sequence.home is Home.HOST and sequence.is_decoding:
             draft.parked.append(sequence)
         else:
             draft.add(sequence, end)
         return True
 
-    def _again(self, sequence: Sequence, draft: Draft) -> bool:
-        """Whoever has had to go to the host goes on there."""
-        return sequence.is_running and self.serve(sequence, draft)
+    def _again(self, sequence: Sequence, before: Home, draft: Draft) -> bool:
+        """Whoever has had to go to the host goes on there; whom the host has no room for says
+        nothing of the device's."""
+        return self.serve(sequence, draft) if sequence.is_running else before is Home.HOST
 
     def _walk(self, sequence: Sequence, draft: Draft) -> Walk:
         def free(count: int) -> bool:

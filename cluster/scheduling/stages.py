@@ -169,9 +169,14 @@ class StageCosts:
     def __post_init__(self) -> None:
         self._measured_scale = self.host.scale
 
+    @property
+    def is_doubted(self) -> bool:
+        """Whether the host's costs are to be tried before much rests on them."""
+        return self.host_age > self.patience
+
     def doubt(self, is_wanted: bool) -> None:
         """A step is planned; whether it could do with the host."""
-        if is_wanted and self.host_age > self.patience:
+        if is_wanted and self.is_doubted:
             least = LEAST_BELIEF * self._measured_scale
             self.host.scale = max(least, DOUBT * self.host.scale)
 
@@ -227,7 +232,7 @@ class StageCosts:
         predicted = self.host_s(work.host_rows, work.host_tokens)
         if predicted <= 0.0:
             return
-        is_trial, self.host_age = self.host_age > self.patience, 0
+        is_trial, self.host_age = self.is_doubted, 0
         if is_trial:
             is_dearer = seconds > 1.25 * predicted
             self.patience = min(MOST_PATIENCE, 2 * self.patience) if is_dearer else PATIENCE

@@ -128,7 +128,8 @@ class GrpcPort:
         return self._stream.has_ended
 
     def carries(self, plan: PartPlan, /) -> bool:
-        return self.sizes.hold(plan)
+        """A copy is sent once for each generation of a block: what is still written has none."""
+        return self.sizes.hold(plan) and not plan.is_growing
 
     def prepare(self, plan: PartPlan, /) -> GrpcExchange:
         """Raises InvariantBroken for a plan that the channel cannot carry, or when all lanes are
@@ -242,19 +243,23 @@ class GrpcPort:
 
 @dataclass(slots=True)
 class GrpcExchange:
-    """`state` is written over by every `collect`."""
+    """`state` is written over by every `collect`. `busy_s` counts from the post to the last state,
+    the way there and back among it."""
 
     port: GrpcPort
     number: int
     blocks: Blocks
     num_queries: int
     state: State
+    busy_s: float = field(default=0.0, init=False)
     _is_open: bool = field(default=True, init=False)
     # Sequence and layer.
     _posted: tuple[int, int] | None = field(default=None, init=False)
     # Pieces of the posted layer's states, and of how many parts.
     _arrived: list[pb.LayerAnswered] = field(default_factory=list, init=False)
     _num_arrived: int = field(default=0, init=False)
+    _posted_s: float = field(default=0.0, init=False)
+    _arrived_s: float = field(default=0.0, init=False)
 
     def post(self, layer: int, q: Tensor, /) -> None:
         self._check_open()
@@ -266,6 +271,7 @@ class GrpcExchange:
         size = (self.num_queries, self.port.sizes.heads, self.port.sizes.head_dim)
         if q.shape != size or q.dtype != torch.float32:
             raise InvariantBroken(f"q is float32 {size}, not {q.dtype} {tuple(q.shape)}")
+        self._posted_s = time.monotonic()
         self._posted = (self.port.post(self.number, layer, q), layer)
 
     def collect(self, layer: int, /) -> State:
@@ -273,6 +279,7 @@ class GrpcExchange:
         if self._posted is None or self._posted[1] != layer:
             raise InvariantBroken(f"layer {layer} is collected and was not posted")
         self.port.collect(self)
+        self.busy_s += self._arrived_s - self._posted_s
         for piece in self._arrived:
             fill(self.state.o, piece.first_part, piece.o, "o")
             fill(self.state.lse, piece.first_part, piece.lse, "lse")
@@ -292,6 +299,7 @@ class GrpcExchange:
             raise InvalidArgument(f"the answer to layer {answer.layer} does not fit the step")
         self._arrived.append(answer)
         self._num_arrived += num_parts
+        self._arrived_s = time.monotonic()
         return True
 
     @property

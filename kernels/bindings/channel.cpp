@@ -138,6 +138,8 @@ void bind_client(nb::module_& module) {
            "timeout_s"_a)
       .def("post", &post, "lane"_a, "layer"_a, "q"_a)
       .def("collect", &collect, "lane"_a, "layer"_a, "o"_a, "lse"_a, "timeout_s"_a)
+      .def("busy_s", [](const ChannelClient& client, int lane) { return client.busy(lane).count(); },
+           "lane"_a)
       .def("close", &ChannelClient::close);
 }
 

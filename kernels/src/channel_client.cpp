@@ -10,6 +10,8 @@ namespace thoth {
 namespace {
 
 constexpr int kLooksPerClock = 32;
+// The server may say what it likes: of no layer more than a minute is believed.
+constexpr std::uint64_t kLongestNs = 60'000'000'000;
 
 [[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument(what); }
 
@@ -59,6 +61,7 @@ void ChannelClient::begin(int lane, const StepPlan& plan, Seconds timeout) {
   view.request->plan.store(++num_plans_, std::memory_order_relaxed);
   mine.num_queries = plan.num_queries;
   mine.num_parts = static_cast<std::int32_t>(plan.rows.size());
+  mine.busy_ns = 0;
 }
 
 void ChannelClient::post(int lane, int layer, const float* q) {
@@ -84,6 +87,8 @@ void ChannelClient::collect(int lane, int layer, float* o, float* lse, Seconds t
   wait(lane, timeout);
   check_answer(lane);
   const LaneView view = memory_->lane(lane);
+  const std::uint64_t taken_ns = view.answer->taken_ns.load(std::memory_order_relaxed);
+  mine.busy_ns += static_cast<std::int64_t>(std::min(taken_ns, kLongestNs));
   const auto parts = static_cast<std::size_t>(mine.num_parts);
   copy(o, view.o, parts * row_floats(sizes_));
   copy(lse, view.lse, parts * static_cast<std::size_t>(sizes_.heads));

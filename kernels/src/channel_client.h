@@ -45,6 +45,8 @@ class ChannelClient {
   std::int32_t num_queries(int lane) const { return at(lane).num_queries; }
   std::int32_t num_parts(int lane) const { return at(lane).num_parts; }
   const ChannelSizes& sizes() const { return sizes_; }
+  // What the server computed for the layers that were collected since the lane's `begin`.
+  Seconds busy(int lane) const { return std::chrono::nanoseconds(at(lane).busy_ns); }
   // Answers that were not to what was posted last.
   std::uint64_t num_ignored() const { return num_ignored_; }
 
@@ -58,6 +60,7 @@ class ChannelClient {
     int layer = -1;
     std::int32_t num_queries = 0;
     std::int32_t num_parts = 0;
+    std::int64_t busy_ns = 0;
   };
 
   const Lane& at(int lane) const;

@@ -12,7 +12,7 @@
 namespace thoth {
 namespace {
 
-constexpr std::uint32_t kFormat = 1;
+constexpr std::uint32_t kFormat = 2;
 constexpr std::size_t kPage = 4096;
 constexpr std::size_t kFlagsAt = 2 * kLine;
 static_assert(sizeof(ChannelHeader) <= kFlagsAt && kFlagsAt + sizeof(ChannelFlags) <= kPage);

@@ -47,7 +47,7 @@ struct ChannelSizes {
 };
 
 constexpr std::size_t kLine = 64;
-constexpr std::size_t kErrorChars = 116;
+constexpr std::size_t kErrorChars = 108;
 // `rows`, then the arrays of `PlanArrays` in their order.
 constexpr int kStepArrays = 7;
 
@@ -82,6 +82,7 @@ enum class ChannelError : std::int32_t {
 
 struct alignas(kLine) LaneAnswer {
   std::atomic<std::uint64_t> sequence;
+  std::atomic<std::uint64_t> taken_ns;  // that the server computed for this answer
   std::atomic<std::int32_t> error;
   char text[kErrorChars];
 };

@@ -77,10 +77,7 @@ bool ServedChannel::serve(Threads& threads, ServerCounts& counts) {
   for (Lane& lane : lanes_) {
     const std::uint64_t sequence = lane.view.request->sequence.load(std::memory_order_acquire);
     if (sequence == lane.answered) continue;
-    const auto begin = std::chrono::steady_clock::now();
     answer(lane, sequence, threads, counts);
-    const auto taken = std::chrono::steady_clock::now() - begin;
-    counts.busy_ns += static_cast<std::uint64_t>(std::chrono::nanoseconds(taken).count());
     has_served = true;
   }
   return has_served;
@@ -88,6 +85,7 @@ bool ServedChannel::serve(Threads& threads, ServerCounts& counts) {
 
 void ServedChannel::answer(Lane& lane, std::uint64_t sequence, Threads& threads,
                            ServerCounts& counts) {
+  const auto begin = std::chrono::steady_clock::now();
   try {
     compute(lane, threads, counts);
     say(lane.view, ChannelError::none, "");
@@ -98,6 +96,10 @@ void ServedChannel::answer(Lane& lane, std::uint64_t sequence, Threads& threads,
     ++counts.errors;
     say(lane.view, ChannelError::failed, error.what());
   }
+  const std::chrono::nanoseconds taken = std::chrono::steady_clock::now() - begin;
+  const auto taken_ns = static_cast<std::uint64_t>(taken.count());
+  counts.busy_ns += taken_ns;
+  lane.view.answer->taken_ns.store(taken_ns, std::memory_order_relaxed);
   lane.answered = sequence;
   lane.view.answer->sequence.store(sequence);
   if (memory_->flags().client_sleeps.load() != 0) answers_.ring();

@@ -6,6 +6,7 @@ import mmap
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
@@ -78,6 +79,26 @@ def test_there_are_as_many_exchanges_as_lanes(worker: Worker, blocks: SharedBloc
     rig_at(port, blocks).check(Random(1))
     with pytest.raises(InvariantBroken, match="after its end"):
         first.post(0, blocks.queries(plan))
+    port.close()
+
+
+def test_an_exchange_says_what_the_worker_computed_for_it(
+    worker: Worker, blocks: SharedBlocks
+) -> None:
+    port = worker.port(blocks)
+    plan = some_plan(blocks)
+    exchange, other = port.prepare(plan), port.prepare(plan)
+    busy_s = [0.0]
+    begun_s = time.monotonic()
+    for layer in range(2):
+        exchange.post(layer, blocks.queries(plan))
+        exchange.collect(layer)
+        busy_s.append(exchange.busy_s)
+    assert 0.0 < busy_s[1] < busy_s[2] < time.monotonic() - begun_s
+    assert other.busy_s == 0.0
+    exchange.close()
+    other.close()
+    assert port.prepare(plan).busy_s == 0.0
     port.close()
 
 

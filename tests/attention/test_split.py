@@ -50,14 +50,15 @@ class TwoMemories:
 
     def __init__(self, laid: Laid, runs: Sequence[Run], backend: AttentionBackend) -> None:
         self.backend, self.runs, self.q = backend, runs, laid.q
-        on = {home: self._blocks(home) for home in Home}
-        self.k, self.v = (self._without(each, on[Home.HOST]) for each in (laid.k, laid.v))
-        host = [self._without(each, on[Home.DEVICE]) for each in (laid.k, laid.v)]
-        self.port = LocalPort(backend, [host[0]] * 3, [host[1]] * 3)
+        on_host = self._blocks(Home.HOST, Home.STREAMED)
+        self.k, self.v = (self._without(each, on_host) for each in (laid.k, laid.v))
+        host = [self._without(each, self._blocks(Home.DEVICE)) for each in (laid.k, laid.v)]
+        port = LocalPort(backend, [host[0]] * 3, [host[1]] * 3)
+        self.ports = {Home.HOST: port, Home.STREAMED: port}
 
-    def _blocks(self, home: Home) -> list[BlockId]:
+    def _blocks(self, *homes: Home) -> list[BlockId]:
         segments = (segment for run in self.runs for segment in run.segments)
-        return [b for segment in segments if segment.home is home for b in segment.blocks]
+        return [b for segment in segments if segment.home in homes for b in segment.blocks]
 
     def _without(self, blocks: Tensor, others: list[BlockId]) -> Tensor:
         kept = blocks.clone()
@@ -66,7 +67,7 @@ class TwoMemories:
 
     def attend(self, layer: int) -> Tensor:
         plan = split_attention(self.runs)
-        with SpreadAttention(plan, self.backend, {Home.HOST: self.port}) as attention:
+        with SpreadAttention(plan, self.backend, self.ports) as attention:
             return attention.attend(layer, self.q, self.k, self.v)
 
 
@@ -149,3 +150,11 @@ def test_a_local_port_answers_what_was_posted() -> None:
         exchange.post(0, laid.q)
     assert torch.equal(exchange.collect(0).o, laid.attend(backend).o)
     exchange.close()
+
+
+def test_a_memory_grows_where_the_last_segment_lies() -> None:
+    host, device = Home.HOST, Home.DEVICE
+    read = split_attention([Run(0, 1, views(host, device))]).parts
+    assert (read[host].is_growing, read[device].is_growing) == (False, True)
+    written = split_attention([Run(0, 1, views(device, host)), Run(1, 1, views(host, device))])
+    assert written.parts[host].is_growing

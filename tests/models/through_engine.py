@@ -10,11 +10,11 @@ from torch import Tensor
 from cluster.blocks.pool import BlockPool, blocks_for
 from cluster.clock import ManualClock
 from cluster.engine.engine import Engine
-from cluster.engine.forward import Attend, EagerForward
+from cluster.engine.forward import EagerForward
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.ids import RequestId
 from cluster.knowledge.cache import no_cache
-from cluster.models.decoder import Decoder
+from cluster.models.decoder import Decoder, Pass
 from cluster.request import Request, Sampling, TokenIds
 from cluster.scheduling.iteration import IterationScheduler
 from cluster.scheduling.limits import IterationLimits
@@ -29,11 +29,30 @@ class EveryRow:
     model: Decoder
     logits: list[Tensor] = field(default_factory=list)
 
-    def forward(
-        self, token_ids: Tensor, positions: Tensor, attend: Attend, output_rows: Tensor
-    ) -> Tensor:
-        logits = self.model.forward(token_ids, positions, attend, torch.arange(len(token_ids)))
-        self.logits.append(logits)
+    def begin(self, token_ids: Tensor, positions: Tensor, /) -> EveryRowPass:
+        inner = self.model.begin(token_ids, positions)
+        return EveryRowPass(inner, len(token_ids), self.logits)
+
+
+@dataclass
+class EveryRowPass:
+    inner: Pass
+    num_rows: int
+    seen: list[Tensor]
+
+    @property
+    def num_layers(self) -> int:
+        return self.inner.num_layers
+
+    def project(self, layer: int, /) -> tuple[Tensor, Tensor, Tensor]:
+        return self.inner.project(layer)
+
+    def finish(self, layer: int, o: Tensor, /) -> None:
+        self.inner.finish(layer, o)
+
+    def logits(self, output_rows: Tensor, /) -> Tensor:
+        logits = self.inner.logits(torch.arange(self.num_rows))
+        self.seen.append(logits)
         return logits[output_rows]
 
 

@@ -17,7 +17,7 @@ from cluster.blocks.pool import BlockPool
 from cluster.blocks.segment import Home
 from cluster.clock import Clock, ManualClock
 from cluster.engine.engine import Engine, HostHands
-from cluster.engine.forward import EagerForward, Forward, Model
+from cluster.engine.forward import Computed, EagerForward, Forward, HostMemory, Model
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.engine.prefill_profile import Bench
 from cluster.engine.shelves import DeviceMemory, Shelves, Shelving, open_arena, open_shelves
@@ -27,7 +27,7 @@ from cluster.engine.tiers.host_arena import HostArena
 from cluster.engine.tiers.layout import KvLayout, kv_fingerprint
 from cluster.ids import BlockId
 from cluster.knowledge.cache import HostUse
-from cluster.knowledge.commands import Move, SwapIn
+from cluster.knowledge.commands import Move, PageIn, SwapIn
 from cluster.knowledge.keys import NodeKey
 from cluster.knowledge.node import Admission, Placement, Tier
 from cluster.knowledge.policies import PolicyName
@@ -82,8 +82,11 @@ class PoisonedForward:
     poison: Poison
 
     def logits(self, step: Step, /) -> Tensor:
+        return self.compute((step,)).logits
+
+    def compute(self, steps: Sequence[Step], /) -> Computed:
         self.poison.spread()
-        return self.forward.logits(step)
+        return self.forward.compute(steps)
 
 
 @dataclass
@@ -96,7 +99,7 @@ class PoisonedHost:
     def begin(self, moves: Sequence[Move], /) -> tuple[NodeKey, ...]:
         damaged = self.host.begin(moves)
         for move in moves:
-            if isinstance(move, SwapIn):
+            if isinstance(move, SwapIn | PageIn):
                 self.poison.freed -= set(move.device)
         return damaged
 
@@ -211,8 +214,13 @@ class Build:
         port = None if arena is None else FallbackPort(LocalPort(attention, arena.k, arena.v))
         if port is not None and arena is not None and self.door is not None:
             port.attach(self.enter(self.door, arena))
-        ports: dict[Home, AttentionPort] = {} if port is None else {Home.HOST: port}
-        eager = EagerForward(model or self.hands.model(config), kv, attention, ports, poison)
+        ports: dict[Home, AttentionPort] = {}
+        host = None
+        if arena is not None and port is not None:
+            ports = {Home.HOST: port, Home.STREAMED: LocalPort(attention, arena.k, arena.v)}
+            host = HostMemory(arena.k, arena.v, attention)
+        model = model or self.hands.model(config)
+        eager = EagerForward(model, kv, attention, ports, poison, host)
         forward = PoisonedForward(eager, poison)
         bench = KnownCosts(forward, self.num_blocks, config.max_position, 512, clock)
         shelves = open_shelves(

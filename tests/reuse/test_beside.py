@@ -10,12 +10,13 @@ import pytest
 from torch import Tensor
 
 from cluster.engine.engine import DiskHands
-from cluster.engine.forward import Attend, Model
+from cluster.engine.forward import Model
 from cluster.engine.tiers.copies import Copier, Copies
 from cluster.engine.tiers.host_arena import HostArena
 from cluster.ids import BlockId
 from cluster.knowledge.commands import DiskCommand, DiskDone, Write
 from cluster.models.config import decoder_config
+from cluster.models.decoder import Pass
 from cluster.request import CachedTokens, Request
 from cluster.scheduling.limits import IterationLimits
 from tests.engines import Hands, Recorder
@@ -50,17 +51,30 @@ class LettingGo:
     hold: Hold
     layers: list[int] = field(default_factory=list)
 
-    def forward(
-        self, token_ids: Tensor, positions: Tensor, attend: Attend, output_rows: Tensor
-    ) -> Tensor:
-        def watched(layer: int, q: Tensor, k: Tensor, v: Tensor, /) -> Tensor:
-            o = attend(layer, q, k, v)
-            self.layers.append(layer)
-            if layer == HELD_LAYER - 1:
-                self.hold.let_go()
-            return o
+    def begin(self, token_ids: Tensor, positions: Tensor, /) -> LettingGoPass:
+        return LettingGoPass(self.model.begin(token_ids, positions), self)
 
-        return self.model.forward(token_ids, positions, watched, output_rows)
+
+@dataclass
+class LettingGoPass:
+    inner: Pass
+    model: LettingGo
+
+    @property
+    def num_layers(self) -> int:
+        return self.inner.num_layers
+
+    def project(self, layer: int, /) -> tuple[Tensor, Tensor, Tensor]:
+        return self.inner.project(layer)
+
+    def finish(self, layer: int, o: Tensor, /) -> None:
+        self.model.layers.append(layer)
+        if layer == HELD_LAYER - 1:
+            self.model.hold.let_go()
+        self.inner.finish(layer, o)
+
+    def logits(self, output_rows: Tensor, /) -> Tensor:
+        return self.inner.logits(output_rows)
 
 
 def machine(

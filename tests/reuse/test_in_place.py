@@ -166,6 +166,10 @@ class FailingExchange:
     port: Failing
     exchange: Exchange
 
+    @property
+    def busy_s(self) -> float:
+        return self.exchange.busy_s
+
     def post(self, layer: int, q: Tensor, /) -> None:
         self.exchange.post(layer, q)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cluster.clock import ManualClock, MonotonicClock
-from cluster.engine.forward import EagerForward
+from cluster.engine.forward import Computed, EagerForward
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.engine.prefill_profile import Bench, prefill_cost
 from cluster.engine.step import Step
@@ -33,6 +34,9 @@ class Paced:
         rows = len(step.token_ids)
         self.clock.advance(rows * (1.0 + int(step.positions[0]) / 100))
         return torch.zeros(1, 1)
+
+    def compute(self, steps: Sequence[Step], /) -> Computed:
+        return Computed(torch.cat([self.logits(step) for step in steps]))
 
 
 def test_the_grid_is_what_the_forward_pass_takes(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from cluster.engine.tiers.layout import KvLayout
 from cluster.engine.tiers.moves import Mover
 from cluster.errors import InvariantBroken
 from cluster.ids import BlockId
-from cluster.knowledge.commands import Clear, Found, Move, SwapIn, SwapOut
+from cluster.knowledge.commands import Clear, Found, Move, PageIn, PageOut, SwapIn, SwapOut
 from cluster.knowledge.keys import NodeKey
 from tests.tiers.nodes import (
     LAYOUT,
@@ -29,6 +29,8 @@ from tests.tiers.nodes import (
 )
 
 A, B = record_of("a", 40), record_of("b", 33)
+# Of what a running request has paged out.
+NO_NODE = NodeKey(b"")
 
 
 def there_and_back(cache: KvCache, arena: HostArena) -> None:
@@ -138,6 +140,34 @@ def test_a_turned_bit_anywhere_in_the_arena_never_reaches_the_device() -> None:
         assert mover.run([move]) == ()
 
 
+def test_what_is_paged_out_comes_back_and_no_scan_finds_it() -> None:
+    cache = random_cache(TINY, 9, seed=8)
+    own, was_a = blocks(3, 8, 4), block_bits(cache, blocks(0, 1, 2)).clone()
+    before = block_bits(cache, own).clone()
+    with new_arena(4) as arena:
+        mover = Mover(cache, arena)
+        mover.run([SwapOut(A, blocks(0, 1, 2), blocks(0, 1, 2))])
+        assert arena.scan() == [Found(A, blocks(0, 1, 2))]
+        mover.run([PageOut(own, blocks(2, 3, 0))])
+        assert arena.scan() == []
+        assert mover.run([SwapIn(A.key, blocks(0, 1, 2), blocks(5, 6, 7))]) == (A.key,)
+        assert mover.run([PageIn(blocks(2, 3, 0), blocks(5, 6, 7))]) == ()
+    assert torch.equal(block_bits(cache, blocks(5, 6, 7)), before)
+    assert torch.equal(block_bits(cache, blocks(0, 1, 2)), was_a)
+
+
+def test_what_goes_out_makes_room_for_what_comes_in() -> None:
+    cache = random_cache(TINY, 6, seed=9)
+    first, second = (block_bits(cache, blocks(*ids)).clone() for ids in ((0, 1), (2, 3)))
+    with new_arena(4) as arena:
+        mover = Mover(cache, arena)
+        mover.run([PageOut(blocks(2, 3), blocks(0, 1))])
+        mover.run([PageOut(blocks(0, 1), blocks(2, 3)), PageIn(blocks(0, 1), blocks(0, 1))])
+        assert torch.equal(block_bits(cache, blocks(0, 1)), second)
+        mover.run([PageIn(blocks(2, 3), blocks(2, 3))])
+    assert torch.equal(block_bits(cache, blocks(2, 3)), first)
+
+
 def test_a_node_is_moved_to_as_many_blocks_as_it_has() -> None:
     with new_arena(3) as arena:
         mover = Mover(random_cache(TINY, 6, seed=7), arena)
@@ -182,6 +212,12 @@ class Model:
                 for row, target in zip(found, device, strict=True):
                     assert row is not None
                     self.device[target] = row[3].clone()
+            case PageOut(device, host):
+                for source, target in zip(device, host, strict=True):
+                    self.host[target] = 0, NO_NODE, 0, self.device[source].clone()
+            case PageIn(host, device):
+                for source, target in zip(host, device, strict=True):
+                    self.device[target] = self.host[source][3].clone()
             case Clear(host):
                 for block in host:
                     self.host.pop(block, None)
@@ -190,6 +226,7 @@ class Model:
 def random_moves(random: Random) -> list[Move]:
     """Few places and many collisions: nodes half overwritten, cleared, read in wrong order."""
     records = [record_of(name, random.randint(33, 48)) for name in "abc"]
+    paged: set[BlockId] = set()
     moves: list[Move] = []
     for _ in range(random.randint(1, 25)):
         record = random.choice(records)
@@ -197,7 +234,15 @@ def random_moves(random: Random) -> list[Move]:
         device = blocks(*random.sample(range(6), 3))
         kinds: list[Move] = [SwapOut(record, device, host), SwapIn(record.key, host, device)]
         kinds.append(Clear(host[: random.randint(1, 3)]))
-        moves.append(random.choices(kinds, [4, 4, 1])[0])
+        page_out = PageOut(device, host)
+        # A request pages in what it has paged out: of a block without content nothing is expected.
+        page_in = PageIn(host, device) if paged >= set(host) else page_out
+        move = random.choices([*kinds, page_out, page_in], [4, 4, 1, 2, 2])[0]
+        if isinstance(move, PageOut | SwapOut):
+            paged |= set(host)
+        elif isinstance(move, Clear):
+            paged -= set(move.host)
+        moves.append(move)
     return moves
 
 

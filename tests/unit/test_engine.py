@@ -5,6 +5,7 @@ Logits are compared through a model that records them, for any batch, chunk size
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
 
@@ -18,7 +19,10 @@ from cluster.errors import InvalidArgument
 from cluster.ids import RequestId
 from cluster.models.config import decoder_config
 from cluster.request import FinishReason, Request, Sampling
+from cluster.scheduling.iteration import IterationScheduler
 from cluster.scheduling.limits import IterationLimits
+from cluster.scheduling.plan import StepOutcome
+from cluster.scheduling.stages import StageTimes
 from tests.engines import TORCH, Hands, Recorder, hands_of_every_backend
 from tests.tiny_model import tiny_config
 
@@ -195,3 +199,26 @@ def test_a_token_id_outside_the_vocabulary_is_refused() -> None:
     request = Request(RequestId("a"), ((1, 512),), Sampling(), NEVER_S)
     with pytest.raises(InvalidArgument, match="token id 512 is not in the vocabulary of 512"):
         engine.submit(request)
+
+
+class Noting(IterationScheduler):
+    """Notes what it is told, in order."""
+
+    def measured(self, times: Collection[StageTimes]) -> None:
+        self.told = [len(times)]
+
+    def record(
+        self, sampled: Mapping[RequestId, int], now_s: float, ended: Collection[RequestId] = ()
+    ) -> StepOutcome:
+        self.told.append(-1)
+        return super().record(sampled, now_s, ended)
+
+
+def test_the_scheduler_hears_what_a_step_has_taken_before_its_tokens() -> None:
+    engine = make_engine(Recorder(TORCH.model(CONFIG)))
+    scheduler = Noting(engine.scheduler.limits, engine.scheduler.cache)
+    engine = replace(engine, scheduler=scheduler)
+    engine.submit(Request(RequestId("a"), ((1, 2, 3),), Sampling(max_tokens=2), NEVER_S))
+    report = engine.step()
+    assert scheduler.told == [1, -1]
+    assert (len(report.times), report.request_ids) == (1, ((RequestId("a"),),))

@@ -13,7 +13,7 @@ import torch
 
 from cluster.attention.plan import Run, plan_attention
 from cluster.attention.shared_memory import ChannelSizes
-from cluster.attention.split import PartPlan
+from cluster.attention.split import PartPlan, split_attention
 from cluster.blocks.segment import Home, SegmentView
 from cluster.engine.kv_cache import KvShape
 from cluster.engine.tiers.layout import KvLayout
@@ -61,6 +61,20 @@ def blocks() -> Iterator[SharedBlocks]:
 def honest() -> Iterator[tuple[str, Twisted]]:
     with twisted(as_it_is) as made:
         yield made
+
+
+def test_blocks_that_the_step_writes_are_carried_by_no_copy(
+    blocks: SharedBlocks, honest: tuple[str, Twisted]
+) -> None:
+    address, _ = honest
+    port = port_at(address, blocks)
+    on_host = blocks.segments[2]
+    on_device = SegmentView((BlockId(0),), 1)
+    read = split_attention([Run(0, 1, (on_host, on_device))]).parts[Home.HOST]
+    written = split_attention([Run(0, 1, (on_device, on_host))]).parts[Home.HOST]
+    assert port.carries(read)
+    assert not port.carries(written)
+    port.close()
 
 
 def test_nobody_at_the_address_is_a_loss(blocks: SharedBlocks) -> None:

@@ -2,7 +2,7 @@
 
     begin   verify, clear; copy what a later move depends on; hand over the rest
     ..      the step computes, and waits for each layer before it touches its blocks
-    finish  all is copied; what has left the device is sealed
+    finish  all is copied; what has left the device is sealed, but for what was paged out
 
 Neighbours of one kind go together, a layer at a time: what one of them reads lies in the memory
 that none of them writes. A move that writes what its neighbour wrote waits for it.
@@ -19,7 +19,7 @@ from cluster.engine.tiers.copies import Copier, Copies, Rows, ThreadCopier
 from cluster.engine.tiers.host_arena import HostArena
 from cluster.errors import InvariantBroken, Lost
 from cluster.ids import BlockId
-from cluster.knowledge.commands import Clear, Move, SwapIn, SwapOut, Verify
+from cluster.knowledge.commands import Clear, Move, PageIn, PageOut, SwapIn, SwapOut, Verify
 from cluster.knowledge.keys import NodeKey
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,8 @@ class Mover:
             if isinstance(move, SwapIn | Verify) and not self._verify(move):
                 damaged.append(move.key)
                 continue
-            if isinstance(move, Clear):
+            # What is paged out has no record, so whatever stood there before must not be found.
+            if isinstance(move, Clear | PageOut):
                 self._arena.clear(move.host)
             whole.append(move)
         return whole
@@ -108,8 +109,8 @@ class Mover:
             self._writing = writing.pop_all()
 
     def _copies(self, moves: Sequence[Move]) -> Copies:
-        outs = [(move.device, move.host) for move in moves if isinstance(move, SwapOut)]
-        ins = [(move.host, move.device) for move in moves if isinstance(move, SwapIn)]
+        outs = [(move.device, move.host) for move in moves if isinstance(move, SwapOut | PageOut)]
+        ins = [(move.host, move.device) for move in moves if isinstance(move, SwapIn | PageIn)]
         return Copies(self._layers, Rows.of(outs), Rows.of(ins))
 
     def _written(self, moves: Sequence[Move]) -> AbstractContextManager[None]:
@@ -124,12 +125,12 @@ def independent_from(moves: Sequence[Move]) -> int:
     read, written = set[BlockId](), set[BlockId]()
     for index in reversed(range(len(moves))):
         match moves[index]:
-            case SwapOut(device=device, host=host):
+            case SwapOut(device=device, host=host) | PageOut(device=device, host=host):
                 if not (read.isdisjoint(host) and written.isdisjoint(host)):
                     return index + 1
                 on_device.update(device)
                 written.update(host)
-            case SwapIn(host=host, device=device):
+            case SwapIn(host=host, device=device) | PageIn(host=host, device=device):
                 if not (written.isdisjoint(host) and on_device.isdisjoint(device)):
                     return index + 1
                 on_device.update(device)
@@ -143,7 +144,9 @@ def independent_from(moves: Sequence[Move]) -> int:
 
 def _target(move: Move) -> Sequence[BlockId]:
     match move:
-        case SwapIn(device=blocks) | SwapOut(host=blocks) | Clear(host=blocks):
+        case SwapIn(device=blocks) | PageIn(device=blocks):
+            return blocks
+        case SwapOut(host=blocks) | PageOut(host=blocks) | Clear(host=blocks):
             return blocks
         case Verify():
             return ()
