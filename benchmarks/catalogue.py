@@ -101,6 +101,20 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         full_minutes=8,
     ),
     Benchmark(
+        "offload-sim",
+        "keys and values on the host, on the machines of NEO's evaluation as their sheets describe "
+        "them, without a model: throughput and latency of gpu_only, neo and adaptive",
+        "benchmarks.offload_sim",
+        full_minutes=15,
+    ),
+    Benchmark(
+        "scheduler",
+        "milliseconds that a step's decisions take with 1,000 requests running and 10,000 waiting, "
+        "in three modes, with room on the device and without",
+        "benchmarks.scheduler",
+        full_minutes=3,
+    ),
+    Benchmark(
         "tree",
         "microseconds of the knowledge cache's decisions with 100,000 nodes: look up a path of ten "
         "documents, insert one, make room",
