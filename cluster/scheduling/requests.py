@@ -133,12 +133,13 @@ class Requests:
     def grow(self, sequence: Sequence, end: int) -> bool:
         """Takes the blocks that `end` tokens need. The device's are free; False, and nothing is
         taken, when the host has too few."""
-        on_host = sequence.missing(end, Home.HOST)
-        lent = self.lend(on_host) if on_host else ()
-        if lent is None:
-            return False
-        sequence.grow(end, lent, Home.HOST)
-        sequence.grow(end, self.pool.allocate(sequence.missing(end)))
+        if sequence.home is Home.HOST and (on_host := sequence.missing(end, Home.HOST)):
+            lent = self.lend(on_host)
+            if lent is None:
+                return False
+            sequence.grow(end, lent, Home.HOST)
+        if missing := sequence.missing(end):
+            sequence.grow(end, self.pool.allocate(missing))
         return True
 
     def page_out(self, sequence: Sequence) -> bool:

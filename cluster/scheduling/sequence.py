@@ -150,6 +150,8 @@ class Sequence:
 
     def lengths(self, end: int) -> list[int]:
         """Tokens of each segment among the first `end`; segments not begun yet are left out."""
+        if len(self.starts) == 1:
+            return [end] if end > 0 else []
         last = bisect_right(self.starts, end - 1)
         bounds = [*self.starts[1:last], end] if last else []
         return [b - a for a, b in zip(self.starts[:last], bounds, strict=True)]
