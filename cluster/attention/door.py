@@ -148,12 +148,13 @@ class Door:
                 self._kept.forget_old()
                 if self._stop in ready:
                     return
+                # Who has left is let out first: what it left may be what the next one asks for.
                 for each in ready:
-                    if each is self._listener:
-                        self._let_in(selector)
-                    elif isinstance(each, socket.socket):
+                    if isinstance(each, socket.socket) and each is not self._listener:
                         selector.unregister(each)
                         self._let_out(each)
+                if self._listener in ready:
+                    self._let_in(selector)
 
     def stop(self) -> None:
         """From any thread; `run` returns."""
