@@ -12,13 +12,11 @@ document cannot become one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import product
-
 from cluster.knowledge.counts import Eviction
 from cluster.knowledge.node import Tier
 from cluster.request import FinishReason
 from cluster.scheduling.membership import Role
+from cluster.telemetry.declared import Counter, Gauge, Histogram, Label, Objective
 
 # vLLM's buckets for the time to first token, in seconds: dashboards made for one fit the other.
 TIME_TO_FIRST_TOKEN_BUCKETS_S = (
@@ -36,61 +34,6 @@ SHORT_BUCKETS_S = (
     *(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 TOKEN_BUCKETS = tuple(float(2**n) for n in range(14))
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """A dimension of a metric, with all the values it can take."""
-
-    name: str
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One row of the catalogue. `name` is what Prometheus sees."""
-
-    name: str
-    help: str
-    labels: tuple[Label, ...] = ()
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        return tuple(label.name for label in self.labels)
-
-    @property
-    def children(self) -> tuple[tuple[str, ...], ...]:
-        """Every combination of label values, in the order of `label_names`; none without labels."""
-        return tuple(product(*(label.values for label in self.labels))) if self.labels else ()
-
-
-@dataclass(frozen=True, slots=True)
-class Counter(Metric):
-    """Only grows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gauge(Metric):
-    """Goes up and down."""
-
-
-@dataclass(frozen=True, slots=True)
-class Histogram(Metric):
-    """Counts observations up to each of its upper bounds, `+Inf` understood."""
-
-    buckets: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """A promise to users: `ratio` of the observations of `metric` are at most `threshold`.
-
-    The threshold is one of the metric's bucket bounds: the ratio is counted, not interpolated.
-    """
-
-    metric: Histogram
-    threshold: float
-    ratio: float
 
 
 _ROLE = Label("role", tuple(map(str, Role)))
@@ -303,10 +246,3 @@ OBJECTIVES: tuple[Objective, ...] = (
     Objective(TIME_TO_FIRST_TOKEN_SECONDS, threshold=10.0, ratio=0.95),
     Objective(INTER_TOKEN_LATENCY_SECONDS, threshold=0.2, ratio=0.95),
 )
-
-
-def series_of(metric: Metric) -> frozenset[str]:
-    """The names under which a metric's samples appear in queries."""
-    if isinstance(metric, Histogram):
-        return frozenset(metric.name + suffix for suffix in ("_bucket", "_sum", "_count"))
-    return frozenset({metric.name})
