@@ -16,6 +16,7 @@ from cluster.knowledge.counts import Eviction
 from cluster.knowledge.node import Tier
 from cluster.request import FinishReason
 from cluster.scheduling.membership import Role
+from cluster.scheduling.plan import PlanKind
 from cluster.telemetry.declared import Counter, Gauge, Histogram, Label, Objective
 
 # vLLM's buckets for the time to first token, in seconds: dashboards made for one fit the other.
@@ -180,6 +181,51 @@ ATTENTION_LOST = Counter(
     "Attention workers that were lost while they attended: the step went on without them.",
 )
 
+# Offloading of a GPU worker: requests on the host, and the stages of its steps.
+_BATCH = Label("batch", ("first", "second"))
+_STAGE = Label("stage", ("linear", "device_attention", "host_attention", "waited"))
+NUM_REQUESTS_ON_HOST = Gauge(
+    "thoth_num_requests_on_host",
+    "Running requests whose own keys and values lie on the host.",
+)
+PAGED_BYTES = Counter(
+    "thoth_paged_bytes_total",
+    "Keys and values of running requests that were copied from one memory to the other.",
+    (Label("direction", ("device_to_host", "host_to_device")),),
+)
+STEPS = Counter(
+    "thoth_steps_total",
+    "Steps that computed something, by how: without the host, with it beside one batch, or in two "
+    "sub-batches that take turns.",
+    (Label("kind", tuple(map(str, PlanKind))),),
+)
+STAGE_SECONDS = Counter(
+    "thoth_stage_seconds_total",
+    "Seconds of each sub-batch by stage, over all layers, where they were measured; waited are the "
+    "device's for the host.",
+    (_BATCH, _STAGE),
+)
+PREDICTED_STAGE_SECONDS = Counter(
+    "thoth_predicted_stage_seconds_total",
+    "What the plans had predicted for the stages that were measured; nobody predicts waiting.",
+    (_BATCH, _STAGE),
+)
+STEP_BUSY_SECONDS = Counter(
+    "thoth_step_busy_seconds_total",
+    "Seconds in which a side computed in the steps whose stages were measured.",
+    (Label("side", ("device", "host")),),
+)
+TIMED_STEP_SECONDS = Counter(
+    "thoth_timed_step_seconds_total",
+    "Seconds of the steps whose stages were measured: what of them no side was busy, it was idle.",
+)
+PREDICTED_STEP_SECONDS = Counter(
+    "thoth_predicted_step_seconds_total", "What the plans had predicted for whole steps."
+)
+MEASURED_STEP_SECONDS = Counter(
+    "thoth_measured_step_seconds_total", "Seconds of the steps for which there was a prediction."
+)
+
 # Retriever.
 RETRIEVAL_SECONDS = Histogram(
     "thoth_retrieval_seconds",
@@ -233,6 +279,15 @@ CATALOGUE: tuple[Counter | Gauge | Histogram, ...] = (
     ATTENTION_UNPINNED,
     ATTENTION_ATTACHED,
     ATTENTION_LOST,
+    NUM_REQUESTS_ON_HOST,
+    PAGED_BYTES,
+    STEPS,
+    STAGE_SECONDS,
+    PREDICTED_STAGE_SECONDS,
+    STEP_BUSY_SECONDS,
+    TIMED_STEP_SECONDS,
+    PREDICTED_STEP_SECONDS,
+    MEASURED_STEP_SECONDS,
     RETRIEVAL_SECONDS,
     DOCUMENTS,
     CHUNKS,
