@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cluster.clock import ManualClock
-from cluster.engine.assemble import Assembled, Backend, EngineOptions, assemble_engine
+from cluster.engine.assemble import Assembled, assemble_engine
+from cluster.engine.options import Backend, EngineOptions
 from cluster.engine.shelves import Shelving
 from cluster.engine.tiers.copies import ThreadCopier
 from cluster.ids import RequestId
