@@ -10,7 +10,7 @@ from benchmarks.catalogue import Scale
 from benchmarks.offload_load import Grid, Traced, traces
 from benchmarks.offload_rig import GPU_ONLY, TWO_THREADS, UNCAPPED, Setup, Way
 from benchmarks.result import CannotRun
-from cluster.engine.assemble import WeightFormat
+from cluster.engine.options import WeightFormat
 from cluster.scheduling.offload import OffloadMode
 
 # The host's speed as a share of a core.
@@ -20,7 +20,7 @@ FEW_SHARES = (1.0, 0.05)
 TIGHT, WIDE, ALL = 1280, 3840, 0
 # Of gpu_only's requests a second when all come at once.
 MODERATE, HIGH = 0.7, 1.0
-COUNTS = {Scale.QUICK: 16, Scale.FULL: 24}
+COUNTS = {Scale.QUICK: 16, Scale.FULL: 20}
 ROUNDS = {Scale.QUICK: 2, Scale.FULL: 6}
 # All requests at once, and none longer than this.
 MOST_REQUEST_TOKENS = 1056

@@ -19,17 +19,16 @@ from benchmarks.offload_play import Played, play
 from benchmarks.rag_clock import SkippingClock
 from benchmarks.result import CannotRun
 from cluster.blocks.pool import BLOCK_TOKENS
-from cluster.engine.assemble import EngineOptions, WeightFormat, assemble_engine
+from cluster.engine.assemble import assemble_engine
 from cluster.engine.engine import Engine
+from cluster.engine.options import EngineOptions, WeightFormat
 from cluster.engine.pauses import ShortPauses
 from cluster.engine.shelves import Shelving
 from cluster.kernels import kernels_available, why_not
 from cluster.knowledge.node import Tier
 from cluster.models.config import decoder_config
 from cluster.models.decoder import random_tensors
-from cluster.scheduling.iteration import IterationScheduler
-from cluster.scheduling.offload import Offload, OffloadMode
-from cluster.scheduling.stages import Curve, StageCosts, line
+from cluster.scheduling.offload import OffloadMode, OffloadOptions
 
 SEED = 0
 MOST_RUNNING = 32
@@ -129,15 +128,12 @@ class Rig:
             yield
 
     def _assembled(self, setup: Setup, way: Way, stack: ExitStack) -> Engine:
-        cores = {self._cores.device}
         options = engine_options(setup, way, self._folder)
-        # Helpers stay on the cores of whoever starts them.
-        with pinned(cores | {self._cores.host} if way.threads > 1 else cores):
+        # Helpers stay on the core of whoever starts them.
+        with pinned({self._cores.host if way.threads > 1 else self._cores.device}):
             assembled = assemble_engine(self._folder, options, self._clock)
         stack.callback(assembled.close, self._clock)
         engine = assembled.engine
-        if way.mode is not OffloadMode.GPU_ONLY:
-            engine.scheduler = _offloading(engine, way)
         if way.share:
             if engine.attention is None:
                 raise CannotRun("the host's memory cannot be had")
@@ -163,21 +159,8 @@ def engine_options(setup: Setup, way: Way, folder: Path) -> EngineOptions:
         max_running=MOST_RUNNING,
         max_waiting=1024,
         shelving=shelving,
+        offload=OffloadOptions(way.mode, host_share=1.0),
     )
-
-
-def _offloading(engine: Engine, way: Way) -> IterationScheduler:
-    costs = StageCosts(
-        linear=Curve((1, 16, 64, 512), [1.7e-3, 2.2e-3, 6e-3, 8e-2]),
-        prefill=line(1e-7),
-        decode=line(5e-7, 2e-4),
-        host=line(5e-7 / way.share, 2e-4),
-        host_row_s=1e-5,
-        exchange_s=3e-4,
-        step_s=1e-3,
-    )
-    offload = Offload(way.mode, costs, host_share=1.0)
-    return IterationScheduler(engine.scheduler.limits, engine.cache, offload)
 
 
 @contextmanager

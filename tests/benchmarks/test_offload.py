@@ -24,7 +24,7 @@ from cluster.attention.split import PartPlan, split_attention
 from cluster.attention.state import State
 from cluster.blocks.segment import Home, SegmentView
 from cluster.clock import Clock
-from cluster.engine.assemble import WeightFormat
+from cluster.engine.options import WeightFormat
 from cluster.ids import BlockId, RequestId
 from cluster.kernels import kernels_available
 from cluster.scheduling.offload import OffloadMode
