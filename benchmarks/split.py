@@ -29,8 +29,9 @@ from benchmarks.catalogue import Scale
 from benchmarks.result import CannotRun, Outcome, Row, Verdict
 from cluster.blocks.pool import blocks_for
 from cluster.clock import MonotonicClock
-from cluster.engine.assemble import EngineOptions, assemble_engine
+from cluster.engine.assemble import assemble_engine
 from cluster.engine.engine import Engine
+from cluster.engine.options import EngineOptions
 from cluster.engine.shelves import Shelving
 from cluster.ids import RequestId
 from cluster.knowledge.cache import HostUse

@@ -181,6 +181,7 @@ class Engine:
         preempted: list[RequestId] = []
         if self.attention is not None:
             self.cache.attended_in(self.attention.block_s)
+            self.scheduler.offload.costs.attended_by(self.attention.costs)
         while True:
             plan = self.scheduler.plan(now_s)
             finished += plan.finished

@@ -137,6 +137,16 @@ def line(per_unit: float, at_least: float = 0.0) -> Curve:
     return Curve((0, 2**20), [at_least, at_least + per_unit * 2**20])
 
 
+@dataclass(frozen=True, slots=True)
+class HostCosts:
+    """Of whoever attends on the host: by keys, for each row besides, and whether that is done while
+    the device computes, or after it."""
+
+    keys: Curve
+    row_s: float
+    is_beside: bool
+
+
 @dataclass(slots=True)
 class StageCosts:
     """Seconds of the parts of a step, over all layers. Believed at first, then measured.
@@ -168,6 +178,13 @@ class StageCosts:
 
     def __post_init__(self) -> None:
         self._measured_scale = self.host.scale
+
+    def attended_by(self, host: HostCosts) -> None:
+        """Who attends on the host from now on; what was learnt of others is kept with them."""
+        if self.host is not host.keys:
+            self.host, self._measured_scale = host.keys, host.keys.scale
+            self.host_age, self.patience = 0, PATIENCE
+        self.host_row_s, self.is_beside = host.row_s, host.is_beside
 
     @property
     def is_doubted(self) -> bool:

@@ -42,7 +42,7 @@ def offload(mode: OffloadMode, random: Random) -> Callable[[], Offload]:
 
     def make() -> Offload:
         costs = Known(line(1e-3, at_least=least_s), line(1e-8), line(1e-6), line(host_s))
-        return Offload(mode, costs, progress_steps=4, host_share=1.0)
+        return Offload(mode, 4, 1.0, costs)
 
     return make
 
