@@ -52,7 +52,7 @@ class Watched:
         )
 
 
-def sums(times: int, **more: int) -> CacheSums:
+def sums(times: int, failed_writes: int = 0) -> CacheSums:
     """The cache after it did the same so often."""
     return CacheSums(
         num_nodes=7,
@@ -60,7 +60,7 @@ def sums(times: int, **more: int) -> CacheSums:
         evictions=Counter({(Tier.DEVICE, Eviction.MOVED): 3 * times}),
         moved_blocks=Counter({(Tier.DEVICE, Tier.HOST): 2 * times}),
         faults=Counter({Tier.DISK: times}),
-        **more,
+        failed_writes=failed_writes,
     )
 
 
