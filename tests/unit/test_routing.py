@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cluster.errors import Overloaded, Starting
 from cluster.ids import Incarnation, RequestId, WorkerName
@@ -159,3 +161,18 @@ def test_a_free_seat_without_a_block_in_either_memory_takes_nobody() -> None:
         assert router.route(RequestId(f"r{i}"), 160, (), 0.3).worker == A
     with pytest.raises(Overloaded, match="1 have KV blocks left"):
         router.route(RequestId("r3"), 160, (), 0.3)
+
+
+SIZES = st.integers(0, 200)
+
+
+@given(SIZES, SIZES, SIZES, SIZES, st.integers(0, 4000))
+def test_more_room_never_makes_a_worker_less_wanted(
+    free: int, more_free: int, host: int, more_host: int, tokens: int
+) -> None:
+    less = replace(FULL, num_blocks=400, num_free_blocks=free, num_host_blocks=host)
+    more = replace(less, num_free_blocks=free + more_free, num_host_blocks=host + more_host)
+    router = two_workers()
+    report(router, A, more, 0.1)
+    report(router, B, less, 0.1)
+    assert router.route(RequestId("r"), tokens, (), 0.2).worker == A
