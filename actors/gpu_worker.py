@@ -37,6 +37,7 @@ from cluster.wire.generation import (
 from cluster.wire.sampling import logprobs_to_pb
 from cluster.wire.serving import CallContext, streaming, unary
 from cluster.wire.status import translated
+from cluster.wire.steps import steps_to_pb
 from protos.thoth.v1 import scheduler_pb2, worker_pb2, worker_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -277,4 +278,7 @@ class _Servicer(worker_pb2_grpc.GpuWorkerServiceServicer):
     async def DescribeSteps(
         self, request: worker_pb2.DescribeStepsRequest, context: CallContext
     ) -> worker_pb2.DescribeStepsResponse:
-        return self._worker.steps.describe(request, self._worker.site.clock.now_s())
+        now_s = self._worker.site.clock.now_s()
+        steps = self._worker.steps.asked(request, now_s)
+        # Thousands of steps take a while to be written down: no stream waits for that.
+        return await asyncio.to_thread(steps_to_pb, steps, now_s)

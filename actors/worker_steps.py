@@ -6,7 +6,6 @@ from cluster.engine.engine import StepReport
 from cluster.errors import InvalidArgument
 from cluster.ids import RequestId
 from cluster.telemetry.steps import RecentSteps, StepRecord, SubBatch, steps_of
-from cluster.wire.steps import steps_to_pb
 from protos.thoth.v1 import worker_pb2
 
 
@@ -21,17 +20,15 @@ class WorkerSteps:
         self._num_steps += 1
         self._recent.add(record_of(report, self._num_steps))
 
-    def describe(
+    def asked(
         self, request: worker_pb2.DescribeStepsRequest, now_s: float
-    ) -> worker_pb2.DescribeStepsResponse:
+    ) -> tuple[StepRecord, ...]:
         """Raises InvalidArgument for a time that is none."""
         seconds = request.seconds if request.HasField("seconds") else None
         if seconds is not None and not seconds > 0.0:
             raise InvalidArgument(f"seconds is {seconds}", field="seconds", limit="more than 0")
         steps = self._recent.last(seconds, now_s)
-        if request.request_id:
-            steps = steps_of(steps, RequestId(request.request_id))
-        return steps_to_pb(steps, now_s)
+        return steps_of(steps, RequestId(request.request_id)) if request.request_id else steps
 
 
 def record_of(report: StepReport, number: int) -> StepRecord:

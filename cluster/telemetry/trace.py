@@ -27,6 +27,7 @@ LAYOUT = (
     "Inside a step, positions are not measured: each stage is the sum over all layers, and the "
     "stages are laid end to end, though they alternate layer by layer."
 )
+SUMS = "sums over the layers, laid end to end"
 
 
 class Lane(IntEnum):
@@ -175,7 +176,7 @@ def _on_host(batches: Iterable[SubBatch], start_s: float) -> Iterator[Slice]:
 
 
 def _work(batch: SubBatch) -> dict[str, object]:
-    return {"requests": list(batch.request_ids), **asdict(batch.work), "layout": LAYOUT}
+    return {"requests": list(batch.request_ids), **asdict(batch.work), "layout": SUMS}
 
 
 def _end_to_end(

@@ -15,7 +15,6 @@ from cluster.models.config import decoder_config
 from cluster.request import Request, Sampling
 from cluster.scheduling.limits import IterationLimits
 from cluster.telemetry.steps import StepRecord
-from cluster.wire.steps import steps_from_pb
 from protos.thoth.v1 import worker_pb2
 from tests.engines import TORCH
 from tests.tiny_model import tiny_config
@@ -40,7 +39,7 @@ def run(engine: Engine, *names: str) -> list[StepReport]:
 
 def asked(steps: WorkerSteps, now_s: float, **said: str | float) -> tuple[StepRecord, ...]:
     request = worker_pb2.DescribeStepsRequest(**said)  # type: ignore[arg-type]
-    return steps_from_pb(steps.describe(request, now_s))
+    return steps.asked(request, now_s)
 
 
 def test_a_record_says_of_a_step_what_its_report_does() -> None:
