@@ -289,7 +289,9 @@ def test_an_answer_of_other_tokens_is_told() -> None:
     alone, other = [played(1.0)], [played(1.0, ids=8)]
     same = verdicts_of(Case(Grid(9, 9)), alone=alone, neo=alone, adaptive=alone)
     assert about(same, "same tokens").met
-    found = about(verdicts_of(Case(Grid(9, 9)), alone=alone, neo=other, adaptive=alone), "same")
+    found = about(
+        verdicts_of(Case(Grid(9, 9)), alone=alone, neo=other, adaptive=alone), "same tokens"
+    )
     assert not found.met
     assert "not neo, 9 in, 9 out" in found.measured
 
