@@ -144,6 +144,7 @@ def test_plans_hold_every_limit_whatever_happens(mode: OffloadMode) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", MODES)
 def test_plans_hold_every_limit_over_a_million_steps(mode: OffloadMode) -> None:
     for seed in range(1000, 1000 + 3400):
