@@ -13,7 +13,7 @@ core whose answers are held back (`offload_host`). Copies between device and hos
 device's core, for lack of anything else: a GPU has engines for that.
 
 Loads: prompts and answers of given lengths, arriving as Poisson has them, and Azure's traces of
-2023 with their own bursts, all tokens divided by 8; all at once, or at a share of the rate that
+2023 with their own bursts, all tokens divided by 4; all at once, or at a share of the rate that
 gpu_only reaches so. Idle seconds are skipped. Weights are `float32`, for a step of few rows waits
 for those as a GPU's does, and in one case `int8`, with which a core soon does nothing but compute.
 """

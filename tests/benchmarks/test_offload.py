@@ -143,8 +143,8 @@ def azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / AZURE
     folder.mkdir()
     lines = ["TIMESTAMP,ContextTokens,GeneratedTokens"]
-    lines += ["2023-11-16 18:17:03.9799600,4808,10", "2023-11-16 18:17:04.0319600,3180,8"]
-    lines += ["2023-11-16 18:17:05.0319600,90000,8", "2023-11-16 18:17:09.9799600,7,99"]
+    lines += ["2023-11-16 18:17:03.9799600,2404,5", "2023-11-16 18:17:04.0319600,1590,4"]
+    lines += ["2023-11-16 18:17:05.0319600,90000,8", "2023-11-16 18:17:09.9799600,3,49"]
     for name in ("code", "conv"):
         file = folder / f"AzureLLMInferenceTrace_{name}.csv"
         file.write_text("\n".join([*lines, lines[1]]) + "\n")
@@ -152,12 +152,12 @@ def azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_trace_keeps_its_bursts_and_has_an_eighth_of_the_tokens(azure: Path) -> None:
+def test_a_trace_keeps_its_bursts_and_has_a_quarter_of_the_tokens(azure: Path) -> None:
     code, _ = traces()
     first = min((load(code, seed) for seed in range(20)), key=lambda drawn: -drawn[0][0])
     # One that is too long even so is left out; whatever is there has a token.
     assert first == [(601, 1), (397, 1), (1, 12)]
-    assert str(code) == "Azure code / 8"
+    assert str(code) == "Azure code / 4"
 
 
 def load(trace: object, seed: int) -> list[tuple[int, int]]:
