@@ -5,7 +5,7 @@ The engine belongs to one thread. It knows token ids and no text, blocks and no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -18,9 +18,17 @@ from cluster.engine.host_attention import HostAttention
 from cluster.engine.sampling import Drawn, Sampler
 from cluster.engine.step import lay_out
 from cluster.errors import InvalidArgument, ThothError
-from cluster.ids import RequestId
+from cluster.ids import BlockId, RequestId
 from cluster.knowledge.cache import KnowledgeCache
-from cluster.knowledge.commands import DiskCommand, DiskDone, Move, num_ready
+from cluster.knowledge.commands import (
+    DiskCommand,
+    DiskDone,
+    Move,
+    PageIn,
+    PageOut,
+    SwapOut,
+    num_ready,
+)
 from cluster.knowledge.keys import NodeKey
 from cluster.knowledge.snapshot import CacheSums, sums
 from cluster.request import Request, TokenLogprobs, WorkerLoad
@@ -136,6 +144,7 @@ class Engine:
         plan = self._plan(started_s)
         begun_s = self.clock.now_s()
         try:
+            self._await_host(plan)
             outcomes, times = self._run(plan)
         finally:
             self._end_moves(plan)
@@ -195,6 +204,14 @@ class Engine:
             self.disk.submit(plan.disk[:count])
         return replace(plan, disk=plan.disk[count:])
 
+    def _await_host(self, plan: StepPlan) -> None:
+        """A step may touch a layer of the device before the host's side of it is copied: where it
+        attends or writes the same blocks of the host, it waits for all."""
+        moves = (m.host for m in plan.moves if isinstance(m, SwapOut | PageOut | PageIn))
+        moving = {block for blocks in moves for block in blocks}
+        if self.host and moving and not moving.isdisjoint(_on_host(plan)):
+            self.host.finish()
+
     def _end_moves(self, plan: StepPlan) -> None:
         if self.host and plan.moves:
             self.host.finish()
@@ -239,3 +256,10 @@ class Engine:
 
 def _prefill_rows(plan: StepPlan) -> int:
     return sum(len(c.token_ids) for c in plan.chunks if len(c.token_ids) > 1)
+
+
+def _on_host(plan: StepPlan) -> Iterator[BlockId]:
+    for chunk in plan.chunks:
+        for segment in chunk.segments:
+            if segment.home is not Home.DEVICE:
+                yield from segment.blocks

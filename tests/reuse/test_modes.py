@@ -11,6 +11,7 @@ from random import Random
 
 import pytest
 
+from cluster.engine.tiers.copies import Copier
 from cluster.ids import RequestId
 from cluster.models.config import decoder_config
 from cluster.request import Request, Sampling
@@ -20,8 +21,9 @@ from cluster.scheduling.plan import PlanKind
 from cluster.scheduling.stages import StageCosts, StageTimes, Work, line
 from tests.engines import Hands, hands_of_every_backend
 from tests.reuse.machines import Case, random_build
-from tests.reuse.rigs import Build, Tiers
+from tests.reuse.rigs import Build, Tiers, beside_every_step
 from tests.reuse.stories import Story
+from tests.tiers.copiers import LateSends
 from tests.tiny_model import tiny_config
 
 CONFIG = decoder_config(tiny_config())
@@ -47,7 +49,13 @@ def offload(mode: OffloadMode, random: Random) -> Callable[[], Offload]:
     return make
 
 
-def crowded(seed: int, mode: OffloadMode, hands: Hands, folder: Path) -> Case:
+def crowded(
+    seed: int,
+    mode: OffloadMode,
+    hands: Hands,
+    folder: Path,
+    copier: Callable[[], Copier] = beside_every_step,
+) -> Case:
     """Requests without documents, all at once, for whom the device is much too small."""
     random = Random(seed)
     build = Build(
@@ -58,6 +66,7 @@ def crowded(seed: int, mode: OffloadMode, hands: Hands, folder: Path) -> Case:
         tiers=Tiers(host_blocks=48),
         folder=folder,
         offload=offload(mode, random),
+        copier=copier,
     )
     case = Case(random, build)
     for number in range(16):
@@ -90,6 +99,14 @@ def test_a_crowd_is_answered_as_each_would_be_alone(mode: OffloadMode, tmp_path:
 def test_every_backend_answers_a_crowd(mode: OffloadMode, hands: Hands, tmp_path: Path) -> None:
     for seed in range(100, 102):
         crowded(seed, mode, hands, tmp_path / str(seed))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_comes_late_to_the_host_is_not_attended_before(
+    mode: OffloadMode, tmp_path: Path
+) -> None:
+    for seed in range(200, 206):
+        crowded(seed, mode, FAST, tmp_path / str(seed), LateSends)
 
 
 @pytest.mark.parametrize("mode", MODES)
