@@ -13,7 +13,7 @@ core whose answers are held back (`offload_host`). Copies between device and hos
 device's core, for lack of anything else: a GPU has engines for that.
 
 Loads: prompts and answers of given lengths, arriving as Poisson has them, and Azure's traces of
-2023 with their own bursts, all tokens divided by 8; all at once, or at a share of the rate that
+2023 with their own bursts, all tokens divided by 4; all at once, or at a share of the rate that
 gpu_only reaches so. Idle seconds are skipped. Weights are `float32`, for a step of few rows waits
 for those as a GPU's does, and in one case `int8`, with which a core soon does nothing but compute.
 """
@@ -34,10 +34,10 @@ from rich.console import Console
 from benchmarks.catalogue import Scale
 from benchmarks.offload_cells import COUNTS, ROUNDS, Case, cases
 from benchmarks.offload_load import Load
-from benchmarks.offload_numbers import latency_ratios, numbers
+from benchmarks.offload_numbers import Interval, latency, numbers, throughput
 from benchmarks.offload_play import Played
 from benchmarks.offload_rig import GPU_ONLY, SEED, VOCAB, Rig, Way, rig
-from benchmarks.offload_verdicts import Results, Rounds, against_gpu_only, verdicts
+from benchmarks.offload_verdicts import Results, Rounds, speed, verdicts
 from benchmarks.result import Outcome, Row
 
 
@@ -107,9 +107,8 @@ class Table:
 
 
 def _rows(case: Case, rounds: Rounds) -> Iterator[Row]:
+    alone = rounds[GPU_ONLY]
     for way, played in rounds.items():
-        interval = against_gpu_only(rounds, way)
-        latency = latency_ratios(played, rounds[GPU_ONLY])
         yield {
             "lengths": str(case.lengths),
             "weights": case.weights.value,
@@ -117,12 +116,19 @@ def _rows(case: Case, rounds: Rounds) -> Iterator[Row]:
             "arrivals": case.arrivals,
             "host": f"{way.share:.0%}" if way.share else "-",
             "mode": str(way),
-            "ratio": interval.middle,
-            "ratio_low": interval.low,
-            "ratio_high": interval.high,
-            "offload": "wins" if interval.low > 1 else "loses" if interval.high < 1 else "even",
-            "latency_ratio": latency.middle,
-            "latency_ratio_low": latency.low,
-            "latency_ratio_high": latency.high,
+            "beside_gpu_only": _word(speed(case, played, alone)),
+            **_interval("throughput_ratio", throughput(played, alone)),
+            **_interval("latency_ratio", latency(played, alone)),
             **numbers(played),
         }
+
+
+def _interval(name: str, interval: Interval) -> Row:
+    return {name: interval.middle, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _word(ratio: Interval) -> str:
+    """For the eye that looks for cells where offloading loses."""
+    if ratio.low > 1.0:
+        return "ahead"
+    return "behind" if ratio.high < 1.0 else "even"

@@ -15,7 +15,7 @@ from cluster.scheduling.offload import OffloadMode
 
 # The host's speed as a share of a core.
 SHARES = (1.0, 0.2, 0.1, 0.05)
-FEW_SHARES = (1.0, 0.05)
+FEW_SHARES = (1.0, 0.1)
 # Tokens that a capped device has room for; 0: no pressure.
 TIGHT, WIDE, ALL = 1280, 3840, 0
 # Of gpu_only's requests a second when all come at once.
@@ -75,9 +75,9 @@ def cases(scale: Scale) -> tuple[list[Case], str]:
         *of_services,
         Case(Grid(128, 64)),
         Case(middle),
-        Case(middle, rate=MODERATE),
-        Case(middle, rate=HIGH),
-        Case(Grid(768, 16)),
+        Case(middle, rate=MODERATE, shares=FEW_SHARES),
+        Case(middle, rate=HIGH, shares=FEW_SHARES),
+        Case(Grid(512, 16)),
         Case(middle, WIDE),
         Case(middle, weights=WeightFormat.INT8),
         Case(middle, ALL, shares=FEW_SHARES),
@@ -88,4 +88,4 @@ def cases(scale: Scale) -> tuple[list[Case], str]:
 def _traced() -> Iterator[Case]:
     for trace in traces():
         for rate in (inf, MODERATE):
-            yield Case(trace, rate=rate)
+            yield Case(trace, rate=rate, shares=SHARES if rate == inf else FEW_SHARES)

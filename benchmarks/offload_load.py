@@ -18,7 +18,7 @@ from cluster.request import Request, Sampling
 AZURE = "azure-llm-2023"
 # Lengths of a trace are divided by this, so that one core computes them in seconds; what is longer
 # than this many tokens even then is left out.
-SCALE = 8
+SCALE = 4
 MOST_TOKENS = 1000
 # A timestamp has 100 nanoseconds: more digits than Python reads.
 _DIGITS = 26

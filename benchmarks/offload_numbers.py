@@ -49,19 +49,27 @@ def num_cut(count: int) -> int:
     return cut
 
 
-def ratios(ours: Sequence[Played], theirs: Sequence[Played]) -> Interval:
-    """Of throughput, round by round."""
+def throughput(ours: Sequence[Played], theirs: Sequence[Played]) -> Interval:
+    """Ratios of ours to theirs, round by round; more is better."""
     return Interval.of([b.seconds / a.seconds for a, b in zip(ours, theirs, strict=True)])
 
 
-def latency_ratios(ours: Sequence[Played], theirs: Sequence[Played]) -> Interval:
-    """Of the mean latency of a token, round by round; less is better."""
+def latency(ours: Sequence[Played], theirs: Sequence[Played]) -> Interval:
+    """Ratios of the mean latency of a token, round by round; less is better."""
     pairs = zip(ours, theirs, strict=True)
-    return Interval.of([_latency_s(a) / _latency_s(b) for a, b in pairs])
+    return Interval.of([fmean(_latencies_s(a)) / fmean(_latencies_s(b)) for a, b in pairs])
 
 
-def _latency_s(played: Played) -> float:
-    return fmean(life.latency_per_token_s for life in played.lives)
+def tail(ours: Sequence[Played], theirs: Sequence[Played]) -> Interval:
+    """As `latency`, of its 99th percentile."""
+    pairs = zip(ours, theirs, strict=True)
+    return Interval.of(
+        [quantile(_latencies_s(a), 0.99) / quantile(_latencies_s(b), 0.99) for a, b in pairs]
+    )
+
+
+def _latencies_s(played: Played) -> list[float]:
+    return [life.latency_per_token_s for life in played.lives]
 
 
 def numbers(rounds: Sequence[Played]) -> Row:

@@ -146,11 +146,12 @@ class Rig:
 
 
 def engine_options(setup: Setup, way: Way, folder: Path) -> EngineOptions:
-    """All of them have a host's memory, whether or not they use it."""
+    """All have a host's memory, whether or not they use it."""
     shelving = Shelving(
         tiers=(Tier.DEVICE, Tier.HOST),
         host_bytes=setup.most_tokens // BLOCK_TOKENS * (BLOCK_BYTES + 4096),
-        notes=folder / "notes",
+        # Those who are compared believe the same, and all cases do not rest on one moment.
+        notes=folder / f"notes-{setup.cap_tokens}",
     )
     return EngineOptions(
         weights=setup.weights,
