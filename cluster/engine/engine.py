@@ -73,7 +73,8 @@ class StepReport:
 
     `logprobs` are those of the new tokens, of requests that asked for them. What `failed` has no
     token and is over; nobody else is touched. `why` and `times` are those of the plan's
-    sub-batches, `request_ids` whose rows were in each, and `begun_s` is when the first one began.
+    sub-batches, `request_ids` whose rows were in each, and `begun_s` is when the first one began,
+    after `decide_s`; drawing tokens took `draw_s`.
     """
 
     tokens: tuple[tuple[RequestId, int], ...] = ()
@@ -89,6 +90,8 @@ class StepReport:
     why: Why = field(default_factory=Why)
     times: tuple[StageTimes, ...] = ()
     begun_s: float = 0.0
+    decide_s: float = 0.0
+    draw_s: float = 0.0
     request_ids: tuple[tuple[RequestId, ...], ...] = ()
 
 
@@ -145,7 +148,7 @@ class Engine:
         begun_s = self.clock.now_s()
         try:
             self._await_host(plan)
-            outcomes, times = self._run(plan)
+            outcomes, times, draw_s = self._run(plan)
         finally:
             self._end_moves(plan)
         drawn = {id: token for id, token in outcomes.items() if isinstance(token, Drawn)}
@@ -175,6 +178,8 @@ class Engine:
             why=plan.why,
             times=times,
             begun_s=begun_s,
+            decide_s=begun_s - started_s,
+            draw_s=draw_s,
             request_ids=tuple(tuple(c.request_id for c in batch) for batch in plan.batches),
         )
 
@@ -242,16 +247,19 @@ class Engine:
 
     def _run(
         self, plan: StepPlan
-    ) -> tuple[dict[RequestId, Drawn | ThothError], tuple[StageTimes, ...]]:
-        """What was drawn, and what the sub-batches have taken as far as that is known."""
+    ) -> tuple[dict[RequestId, Drawn | ThothError], tuple[StageTimes, ...], float]:
+        """What was drawn, what the sub-batches have taken as far as that is known, and what drawing
+        has."""
         if not plan.batches:
-            return {}, ()
+            return {}, (), 0.0
         steps = [lay_out(batch) for batch in plan.batches]
         draws = [draw for step in steps for draw in step.draws]
         computed = self.forward.compute(steps)
+        computed_s = self.clock.now_s()
         outcomes = self.sampler.draw(computed.logits, draws)
+        draw_s = self.clock.now_s() - computed_s
         ids = (draw.request_id for draw in draws)
-        return dict(zip(ids, outcomes, strict=True)), computed.times
+        return dict(zip(ids, outcomes, strict=True)), computed.times, draw_s
 
 
 def _prefill_rows(plan: StepPlan) -> int:

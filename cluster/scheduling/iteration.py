@@ -198,6 +198,7 @@ class IterationScheduler:
             num_host_blocks=requests.host_limit,
             num_lent_host_blocks=self.cache.host.num_lent,
             num_on_host=sum(s.home is Home.HOST for s in requests.running),
+            num_evictable_blocks=self.cache.tree.num_evictable,
         )
 
     def _cost_s(self, sequence: Sequence) -> float:
