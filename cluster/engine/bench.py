@@ -20,7 +20,7 @@ from cluster.scheduling.plan import Chunk
 
 ALPHAS = (0, 512, 2048, 8192)
 BETAS = (1, 16, 128)
-_REPEATS = 2
+_REPEATS = 3
 _ATTENDED_BLOCKS = 64
 
 

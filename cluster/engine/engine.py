@@ -156,7 +156,7 @@ class Engine:
         now_s = self.clock.now_s()
         self._learn(plan, now_s - begun_s)
         if times:
-            self.scheduler.measured(times)
+            self.scheduler.measured(times, _rest_s(plan, times, now_s - started_s))
         outcome = self.scheduler.record(
             {id: token.token_id for id, token in drawn.items()},
             now_s,
@@ -264,6 +264,13 @@ class Engine:
 
 def _prefill_rows(plan: StepPlan) -> int:
     return sum(len(c.token_ids) for c in plan.chunks if len(c.token_ids) > 1)
+
+
+def _rest_s(plan: StepPlan, times: Sequence[StageTimes], seconds: float) -> float | None:
+    """Of a step's seconds, those of no sub-batch; None where copies were waited for too."""
+    if plan.moves:
+        return None
+    return max(0.0, seconds - sum(t.linear_s + t.device_s + t.waited_s for t in times))
 
 
 def _on_host(plan: StepPlan) -> Iterator[BlockId]:

@@ -26,6 +26,8 @@ ROWS = (1, 4, 16, 64, 128)
 # Chunks of prompts, and decoding rows: after how many tokens, and how many.
 PROMPTS = ((0, 16), (0, 128), (2048, 128))
 DECODES = ((16, 1), (512, 1), (512, 8), (2048, 8))
+# What is measured as nothing would stay nothing, whatever it takes.
+_LEAST_S = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def measured(bench: Bench) -> DeviceCosts:
         linear,
         _curve({keys_of(*prompt): attention_s(bench.chunk(*prompt)) for prompt in prompts}),
         _curve({n * (alpha + 1): attention_s(*_decode(bench, alpha, n)) for alpha, n in decodes}),
-        exchange_s=max(0.0, attention_s(beside) - attention_s(row)),
+        exchange_s=max(_LEAST_S, attention_s(beside) - attention_s(row)),
         step_s=_rest_s(alone[rows[0]]),
     )
 
@@ -106,12 +108,10 @@ def _rest_s(timed: Timed) -> float:
 
 
 def _curve(points: Mapping[int, float]) -> Curve:
-    """More never takes less."""
+    """Fewer never take longer: what disturbed a measurement has only added to it."""
     quantities = sorted(points)
-    seconds: list[float] = []
-    for quantity in quantities:
-        seconds.append(max(points[quantity], seconds[-1] if seconds else 0.0))
-    return Curve(tuple(quantities), seconds)
+    seconds = [points[quantity] for quantity in quantities]
+    return Curve(tuple(quantities), [max(0.0, min(seconds[i:])) for i in range(len(seconds))])
 
 
 def _written(costs: DeviceCosts) -> Mapping[str, object]:

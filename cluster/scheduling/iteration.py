@@ -121,10 +121,10 @@ class IterationScheduler:
                 sequence.cost_s = self._cost_s(sequence)
         return tuple(map(chunk_of, entries))
 
-    def measured(self, times: Collection[StageTimes]) -> None:
-        """The step that was planned last has taken so long, each sub-batch of it."""
+    def measured(self, times: Collection[StageTimes], rest_s: float | None = None) -> None:
+        """The step that was planned last has taken so long, each sub-batch of it, and the rest."""
         if times:
-            self.offload.costs.observed(self._why.works, times)
+            self.offload.costs.observed(self._why.works, times, rest_s)
 
     def damaged(self, keys: Collection[NodeKey]) -> None:
         """Moves of the plan found these copies damaged: the plan is void, and is to be made anew.

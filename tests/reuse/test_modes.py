@@ -4,7 +4,7 @@ in, an answer has the bits of one that was computed whole on the device."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -34,7 +34,9 @@ MODES = [OffloadMode.NEO, OffloadMode.ADAPTIVE]
 class Known(StageCosts):
     """Not corrected by what is measured, so that a test has one story."""
 
-    def observed(self, works: Iterable[Work], times: Iterable[StageTimes]) -> None:
+    def observed(
+        self, works: Iterable[Work], times: Collection[StageTimes], rest_s: float | None = None
+    ) -> None:
         self.host_age = 0
 
 

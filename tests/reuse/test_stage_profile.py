@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,15 @@ from cluster.engine.bench import Bench
 from cluster.engine.forward import Computed
 from cluster.engine.stage_profile import DeviceCosts, device_costs
 from cluster.engine.step import Step
-from cluster.scheduling.stages import Curve, HostCosts, StageTimes, keys_of
+from cluster.scheduling.stages import (
+    Curve,
+    HostCosts,
+    StageCosts,
+    StageTimes,
+    Work,
+    keys_of,
+    line,
+)
 
 ROW_S, KEY_S, EXCHANGE_S, STEP_S = 1.0, 1e-3, 0.25, 2.0
 NOBODY = HostCosts(Curve((16,), [3.0]), 0.5, is_beside=True)
@@ -101,3 +109,33 @@ def test_the_host_s_part_is_of_whoever_attends_there() -> None:
     assert costs.host_s(2, 16) == pytest.approx(4.0)
     costs.attended_by(faster)
     assert costs.host_s(1, 16) == learnt_s > 1.0
+
+
+def test_what_was_measured_wrong_at_start_comes_right() -> None:
+    """The exchange ten times too dear, and nothing known of what follows the layers."""
+    alone, beside = Work(8, 0, 800), Work(4, 0, 0, 4, 400)
+    true = StageCosts(line(1e-3), line(1e-6), line(1e-5), line(1e-6), exchange_s=5e-4, step_s=2e-3)
+    costs = StageCosts(line(1e-3), line(1e-6), line(1e-5), line(1e-6), exchange_s=5e-3)
+    for _ in range(50):
+        costs.observed((alone, beside), (true.times(alone), true.times(beside)), rest_s=2e-3)
+    assert costs.step_seconds(alone, beside) == pytest.approx(
+        true.step_seconds(alone, beside), rel=0.02
+    )
+    assert costs.exchange_s == pytest.approx(5e-4, rel=0.02)
+    assert costs.step_s == pytest.approx(2e-3, rel=0.02)
+
+
+def test_a_disturbed_measurement_does_not_lift_those_of_more() -> None:
+    """Whatever disturbs one forward pass, more rows do not become cheaper than few."""
+
+    @dataclass
+    class Disturbed(Staged):
+        def compute(self, steps: Sequence[Step], /) -> Computed:
+            computed = super().compute(steps)
+            is_few = len(steps[0].token_ids) == 4
+            times = tuple(replace(t, linear_s=t.linear_s + 90.0 * is_few) for t in computed.times)
+            return replace(computed, times=times)
+
+    costs = profile(Disturbed(ManualClock()))
+    assert costs.linear.at(4) == pytest.approx(16 * ROW_S)
+    assert costs.linear.at(16) == pytest.approx(16 * ROW_S)
