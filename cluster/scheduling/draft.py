@@ -13,7 +13,7 @@ from cluster.scheduling.sequence import Sequence
 from cluster.scheduling.stages import StageCosts, Work, keys_of
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Entry:
     """The sequence computes as far as `end`; it has the blocks for that."""
 
@@ -35,7 +35,6 @@ class Draft:
     that those planned already will compute; `parked` decode on the host, and have the blocks for a
     row."""
 
-    now_s: float
     budget: int
     reserved: int = 0
     first: list[Entry] = field(default_factory=list)

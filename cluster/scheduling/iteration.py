@@ -95,7 +95,7 @@ class IterationScheduler:
     def plan(self, now_s: float) -> StepPlan:
         """Decides one step. The caller runs it and answers with `record`."""
         finished = self._end_unwanted(now_s)
-        draft = Draft(now_s, self.limits.step_tokens)
+        draft = Draft(self.limits.step_tokens)
         self._mode.fill(draft)
         self._planned = planned_ends(draft.entries)
         self._why = draft.why(self.offload.costs)

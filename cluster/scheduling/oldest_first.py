@@ -127,7 +127,9 @@ class OldestFirst:
         """Frees so many blocks of the device: from documents that nobody uses, then from the
         youngest. False: that was the sequence itself.
 
-        Whoever is planned already is older, so nothing that is planned loses its blocks.
+        Who is planned is mostly older; but after the rows of the host, or in `neo`, which serves
+        the device first, somebody younger may be: paged out it keeps its place in the step, and
+        preempted it loses it.
         """
         while not self.requests.cache.make_room(count):
             victim = next(
@@ -140,7 +142,7 @@ class OldestFirst:
         return True
 
     def preempt(self, victim: Sequence, draft: Draft) -> None:
-        """Of several the youngest goes first."""
+        """It waits again, to be computed anew; what was planned of it is not computed."""
         if victim in draft.parked:
             draft.parked.remove(victim)
         draft.drop(victim)

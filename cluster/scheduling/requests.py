@@ -69,13 +69,13 @@ class Requests:
         self._wait(sequence)
 
     def _wait(self, sequence: Sequence) -> None:
-        """In its place: whoever is preempted is older than most that wait."""
-        place = 0
-        for other in self.waiting:
-            if other.ordinal > sequence.ordinal:
-                break
-            place += 1
-        self.waiting.insert(place, sequence)
+        """In its place: at the end whoever arrives; whoever is preempted is older than most."""
+        waiting = self.waiting
+        if not waiting or waiting[-1].ordinal < sequence.ordinal:
+            waiting.append(sequence)
+        else:
+            later = (i for i, other in enumerate(waiting) if other.ordinal > sequence.ordinal)
+            waiting.insert(next(later), sequence)
         self.waiting_tokens += sequence.num_remaining
 
     def admit(self, home: Home = Home.DEVICE) -> Sequence:

@@ -36,9 +36,9 @@ class Held:
     nodes: list[Node]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Sequence:
-    """Mutable state of one request; owned by the iteration scheduler.
+    """Mutable state of one request; owned by the iteration scheduler, and equal to itself alone.
 
     `keys` are those of the leading segments that may be shared, `nodes` the ones of them that it
     has pinned. `num_reached` is the most that ever was computed: what lies below it and is computed

@@ -148,7 +148,6 @@ class StageCosts:
     host_row_s    on the host for each row besides
     exchange_s    on the device for a sub-batch that attends on the host: q there, o back
     step_s        once a step: deciding, the head, drawing
-    move_block_s  on the device while it computes, for a block that changes its memory beside it
     is_beside     whether the host is attended while the device computes, or after it
     """
 
@@ -159,7 +158,6 @@ class StageCosts:
     host_row_s: float = 0.0
     exchange_s: float = 0.0
     step_s: float = 0.0
-    move_block_s: float = 0.0
     is_beside: bool = True
     # Steps since the host was measured last, and the factor that it had then.
     host_age: int = field(init=False, default=0)
