@@ -73,9 +73,10 @@ class Adaptive:
         self._remember(draft)
 
     def _remember(self, draft: Draft) -> None:
-        prompts = total(entry for entry in draft.first if entry.rows > 1)
-        decoded = sum(entry.rows == 1 for entry in draft.entries)
-        self._decoded = MEMORY * self._decoded + decoded
+        chunks = [entry for entry in draft.first if entry.rows > 1]
+        num_decoded = len(draft.first) + len(draft.second) - len(chunks)
+        prompts = total(chunks)
+        self._decoded = MEMORY * self._decoded + num_decoded
         self._prompt_rows = MEMORY * self._prompt_rows + prompts.rows
         self._prompt_keys = MEMORY * self._prompt_keys + prompts.prefill_keys
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cluster.blocks.segment import Home
-from cluster.ids import RequestId
 from cluster.knowledge.keys import NodeKey
 from cluster.scheduling.plan import Chunk, PlanKind, Why
 from cluster.scheduling.sequence import Sequence
@@ -23,10 +22,6 @@ class Entry:
     @property
     def rows(self) -> int:
         return self.end - self.sequence.num_computed
-
-    @property
-    def work(self) -> Work:
-        return work_of(self.sequence, self.end)
 
 
 @dataclass(slots=True)
@@ -48,8 +43,12 @@ class Draft:
         return self.budget if sequence.is_decoding else max(0, self.budget - self.reserved)
 
     def add(self, sequence: Sequence, end: int) -> None:
-        self.first.append(Entry(sequence, end))
-        self.budget -= end - sequence.num_computed
+        """It has the blocks for that."""
+        if sequence.home is Home.HOST and sequence.is_decoding:
+            self.parked.append(sequence)
+        else:
+            self.first.append(Entry(sequence, end))
+            self.budget -= end - sequence.num_computed
 
     def drop(self, sequence: Sequence) -> None:
         """It computes nothing in this step after all."""
@@ -92,7 +91,13 @@ def work_of(sequence: Sequence, end: int) -> Work:
 def total(entries: Iterable[Entry]) -> Work:
     rows = keys = device = host_rows = host = 0
     for entry in entries:
-        work = entry.work
+        sequence, end = entry.sequence, entry.end
+        is_row = sequence.room_until and end - sequence.num_computed == 1
+        if is_row and sequence.home is Home.DEVICE:
+            rows += 1
+            device += end
+            continue
+        work = work_of(sequence, end)
         rows += work.rows
         keys += work.prefill_keys
         device += work.device_tokens
@@ -103,17 +108,13 @@ def total(entries: Iterable[Entry]) -> Work:
 
 def chunk_of(entry: Entry) -> Chunk:
     sequence, end = entry.sequence, entry.end
-    start, request = sequence.num_computed, sequence.request
+    start, request, ids = sequence.num_computed, sequence.request, sequence.tokens
     return Chunk(
-        request_id=request.id,
-        start=start,
-        token_ids=tuple(sequence.tokens[start:end]),
-        segments=sequence.views(end),
-        sampling=request.sampling if end == len(sequence.tokens) else None,
-        ids=sequence.tokens,
-        num_prompt=request.num_prompt_tokens,
+        request.id,
+        start,
+        tuple(ids[start:end]),
+        sequence.views(end),
+        request.sampling if end == len(ids) else None,
+        ids,
+        sequence.num_prompt,
     )
-
-
-def planned_ends(entries: Iterable[Entry]) -> dict[RequestId, int]:
-    return {entry.sequence.request.id: entry.end for entry in entries}

@@ -52,8 +52,11 @@ def fits_device(requests: Requests, head: Sequence) -> bool:
 
 def due_rows(requests: Requests, offload: Offload) -> int:
     """Rows to be kept for all that decode, once one of them has had none for long."""
+    most = offload.progress_steps // 2
+    if all(s.num_skipped < most for s in requests.running):
+        return 0
     decoding = [s.num_skipped for s in requests.running if s.is_decoding]
-    return len(decoding) if max(decoding, default=0) >= offload.progress_steps // 2 else 0
+    return len(decoding) if max(decoding, default=0) >= most else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,9 @@ class OldestFirst:
         is_full = False
         for sequence in list(self.requests.running):
             is_open = sequence.is_running and (not is_full or sequence.home is Home.HOST)
-            if is_open and draft.room_for(sequence):
+            if is_open and sequence.has_row and draft.budget > 0:
+                draft.add(sequence, len(sequence.tokens))
+            elif is_open and draft.room_for(sequence):
                 is_full |= not self.serve(sequence, draft)
         while not is_full and (home := self._next_home(draft)) is not None:
             head = self.requests.admit(home)
@@ -95,10 +100,7 @@ class OldestFirst:
         end = min(sequence.num_computed + draft.room_for(sequence), len(sequence.tokens))
         if not self._fit(sequence, end, draft):
             return self._again(sequence, before, draft)
-        if sequence.home is Home.HOST and sequence.is_decoding:
-            draft.parked.append(sequence)
-        else:
-            draft.add(sequence, end)
+        draft.add(sequence, end)
         return True
 
     def _again(self, sequence: Sequence, before: Home, draft: Draft) -> bool:

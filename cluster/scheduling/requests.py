@@ -203,8 +203,19 @@ def _check_running(sequence: Sequence) -> None:
         raise InvariantBroken(f"{request.id} computed tokens it has no blocks for")
     for node, table in zip(sequence.nodes, sequence.tables, strict=False):
         lies = node.device if table.home is Home.DEVICE else node.host
-        if not lies or (table.is_shared and tuple(table.blocks) != lies):
+        if not lies or (table.is_shared and table.blocks != lies):
             raise InvariantBroken(f"{request.id} uses a node where it does not lie")
+    _check_still(sequence)
     counted = sequence.cached_tokens.total + sequence.num_fresh
     if counted != min(sequence.num_reached, request.num_prompt_tokens):
         raise InvariantBroken(f"{request.id}: {counted} tokens cached and computed")
+
+
+def _check_still(sequence: Sequence) -> None:
+    """What it keeps from row to row is what it would find anew."""
+    kept = sequence.room_until, sequence.still
+    if kept[0]:
+        sequence.forget()
+        sequence.stand()
+        if kept != (sequence.room_until, sequence.still):
+            raise InvariantBroken(f"{sequence.request.id} keeps what is true no more: {kept}")
