@@ -26,12 +26,14 @@ class Entry:
 
 @dataclass(slots=True)
 class Draft:
-    """`budget` rows are left, `reserved` of them for those that decode. `claimed` are the documents
+    """`budget` rows are left, `reserved` of them for those that decode, and no more than
+    `prompt_rows` for prompts (None: no matter). `claimed` are the documents
     that those planned already will compute; `parked` decode on the host, and have the blocks for a
     row."""
 
     budget: int
     reserved: int = 0
+    prompt_rows: int | None = None
     first: list[Entry] = field(default_factory=list)
     second: list[Entry] = field(default_factory=list)
     claimed: set[NodeKey] = field(default_factory=set)
@@ -40,7 +42,10 @@ class Draft:
 
     def room_for(self, sequence: Sequence) -> int:
         """Rows that it may take."""
-        return self.budget if sequence.is_decoding else max(0, self.budget - self.reserved)
+        if sequence.is_decoding:
+            return self.budget
+        rows = self.budget - self.reserved
+        return max(0, rows if self.prompt_rows is None else min(rows, self.prompt_rows))
 
     def add(self, sequence: Sequence, end: int) -> None:
         """It has the blocks for that."""
@@ -48,12 +53,18 @@ class Draft:
             self.parked.append(sequence)
         else:
             self.first.append(Entry(sequence, end))
-            self.budget -= end - sequence.num_computed
+            self._take(end - sequence.num_computed)
+
+    def _take(self, rows: int) -> None:
+        """Given back if negative."""
+        self.budget -= rows
+        if self.prompt_rows is not None and abs(rows) > 1:
+            self.prompt_rows -= rows
 
     def drop(self, sequence: Sequence) -> None:
         """It computes nothing in this step after all."""
         kept = [entry for entry in self.first if entry.sequence is not sequence]
-        self.budget += sum(e.rows for e in self.first) - sum(e.rows for e in kept)
+        self._take(sum(e.rows for e in kept) - sum(e.rows for e in self.first))
         self.first = kept
 
     @property

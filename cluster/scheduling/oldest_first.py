@@ -45,9 +45,10 @@ class NoHost:
         return False
 
 
-def fits_device(requests: Requests, head: Sequence) -> bool:
+def fits_device(requests: Requests, head: Sequence, reserve: int = 0) -> bool:
+    """Whether so many blocks stay free beside it."""
     needed, available = blocks_beyond(requests.cache, head)
-    return needed <= available
+    return needed + reserve <= available
 
 
 def due_rows(requests: Requests, offload: Offload) -> int:
@@ -83,7 +84,7 @@ class OldestFirst:
         """Where the one that has waited longest begins; None: nobody does."""
         requests = self.requests
         has_seat = len(requests.running) < self.limits.max_running
-        if not requests.waiting or not has_seat or draft.budget <= draft.reserved:
+        if not requests.waiting or not has_seat or not draft.room_for(requests.waiting[0]):
             return None
         return self.host.home(requests.waiting[0], draft)
 
