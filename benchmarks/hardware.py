@@ -104,9 +104,11 @@ class Model:
 
 
 # NVIDIA's data sheets: tensor cores, dense (half of what is said of sparse ones). A bus of
-# generation 3, 4 and 5 with 16 lanes carries 16, 32 and 64 GB/s in one direction.
+# generation 3, 4 and 5 with 16 lanes carries 16, 32 and 64 GB/s in one direction. The A10G is
+# Amazon's: its sheet (NVIDIA and AWS, "NVIDIA A10G Tensor Core GPU", 2022) says 70 TFLOP/s, where
+# the A10 has 125.
 T4 = Device("T4", 65e12, 320e9, 16 * GIB, 16e9)
-A10G = Device("A10G", 125e12, 600e9, 24 * GIB, 32e9)
+A10G = Device("A10G", 70e12, 600e9, 24 * GIB, 32e9)
 H100 = Device("H100", 989e12, 3350e9, 80 * GIB, 64e9)
 H200 = Device("H200", 989e12, 4800e9, 141e9, 64e9)
 
@@ -150,7 +152,7 @@ def copied_block_s(device: Device, model: Model) -> float:
 
 def stage_costs(device: Device, host: Host, model: Model) -> StageCosts:
     """Of a step's parts, each by the roofline of what it is bound by. A copy between device and
-    host runs beside the step, and takes from its bandwidth only what it reads or writes."""
+    host runs beside the step, and costs it nothing."""
     bandwidth, flops = BANDWIDTH_SHARE * device.bandwidth, FLOP_SHARE * device.flops
     return StageCosts(
         linear=_linear(flops, bandwidth, model),
@@ -160,7 +162,6 @@ def stage_costs(device: Device, host: Host, model: Model) -> StageCosts:
         host_row_s=model.exchanged_bytes / (BUS_SHARE * device.bus),
         exchange_s=LAUNCH_S * model.layers,
         step_s=STEP_S,
-        move_block_s=BLOCK_TOKENS * model.token_bytes / bandwidth,
     )
 
 

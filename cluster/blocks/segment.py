@@ -6,8 +6,9 @@ one is shared; the price is 8 slots a segment on average.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from cluster.blocks.pool import blocks_for
 from cluster.ids import BlockId
@@ -25,10 +26,9 @@ class Home(IntEnum):
     STREAMED = 2
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentView:
+class SegmentView(NamedTuple):
     """A segment as a step sees it: `num_tokens` of it are readable once the step has written its
-    rows."""
+    rows. A tuple, as are chunks, because every step makes one for every row."""
 
     blocks: tuple[BlockId, ...]
     num_tokens: int
@@ -39,7 +39,7 @@ class SegmentView:
 class SegmentTable:
     """The blocks of one segment of a running request: its own, or, when `is_shared`, lent to it."""
 
-    blocks: list[BlockId] = field(default_factory=list)
+    blocks: tuple[BlockId, ...] = ()
     is_shared: bool = False
     home: Home = Home.DEVICE
 
@@ -48,4 +48,7 @@ class SegmentTable:
         return max(0, blocks_for(num_tokens) - len(self.blocks))
 
     def view(self, num_tokens: int) -> SegmentView:
-        return SegmentView(tuple(self.blocks[: blocks_for(num_tokens)]), num_tokens, self.home)
+        blocks, count = self.blocks, blocks_for(num_tokens)
+        return SegmentView(
+            blocks if len(blocks) == count else blocks[:count], num_tokens, self.home
+        )

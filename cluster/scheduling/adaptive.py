@@ -1,7 +1,9 @@
 """`adaptive`: the plans of `gpu_only` as long as there is room, and beyond it what the costs say.
 
-    the device is full   the head of the queue begins on the host, if rows per second grow by it
-                         the youngest is paged out to the host, instead of being computed again
+    the device is full   prompts are spread over steps, so that each has as many rows as are free;
+                         the head of the queue begins on the host, if rows per second grow by it
+                         the youngest is paged out to the host, if that is cheaper than to compute
+                         it again
     every step           rows of the host join where the device hides them, the longest unserved
                          first; the last prompt's chunk is cut where that makes more rows a second
     there is room again  the oldest is paged in, if nobody waits or the host does not keep up
@@ -26,20 +28,23 @@ from cluster.scheduling.plan import PlanKind
 from cluster.scheduling.requests import Requests
 from cluster.scheduling.reuse import blocks_beyond, own_blocks
 from cluster.scheduling.sequence import Sequence
-from cluster.scheduling.stages import Work
+from cluster.scheduling.stages import Work, keys_of
 
 # Another kind of plan, or another chunk, has to be better by this share.
 HYSTERESIS = 0.02
 # Whoever has come to a host that keeps up stays for so many steps.
 LEAST_STAY = 8
-# Somebody may be paged out to a host that does not pay if a row there every `progress_steps` steps
-# takes no more than this share of their time.
-HARMLESS_SHARE = 0.01
+# Whoever is paged out is thought to stay for so many steps, until there is room again.
+LONG_STAY = 256
 # How long prompts and answers are remembered: what a step counts in the next.
 MEMORY = 0.98
 PRIOR_ROWS = 64.0
-# Of the device's blocks, what stays free for those that grow when somebody is paged in.
+# Of the device's blocks, what stays free for those that grow when somebody begins or is paged in.
 GROWTH_SHARE = 0.05
+# Of the device's blocks: with no more of them free, and somebody waiting, prompts are spread over
+# so many steps.
+NEARLY_FULL = 0.25
+SPREAD_STEPS = 8
 # A chunk is cut to halves of itself, and to no less than this.
 LEAST_CHUNK = 16
 
@@ -66,16 +71,34 @@ class Adaptive:
         self._most_there = None
         self._page_in()
         draft.reserved = due_rows(self.requests, self.offload)
+        draft.prompt_rows = self._spread()
         self._oldest_first.fill(draft)
         if draft.parked:
             draft.parked.sort(key=lambda s: (-s.num_skipped, s.ordinal))
             self._join(draft)
         self._remember(draft)
 
+    def _spread(self) -> int | None:
+        """Prompt rows of this step; None: as many as it has room for.
+
+        While others wait for room as many prompts come as answers end. Each computed at once would
+        leave the steps between them fewer rows than the weights that they read are worth; so what
+        is left of prompts is shared out over steps, and none has less than it can have for nothing.
+        """
+        running, waiting, pool = self.requests.running, self.requests.waiting, self.requests.pool
+        is_full = self.requests.cache.num_available <= NEARLY_FULL * pool.num_blocks
+        if not waiting or not is_full:
+            return None
+        num_decoding = sum(s.is_decoding for s in running)
+        left = sum(s.num_remaining for s in running) - num_decoding + waiting[0].num_remaining
+        free = self.offload.costs.linear.flat_until - num_decoding
+        return max(LEAST_CHUNK, free, left // SPREAD_STEPS)
+
     def _remember(self, draft: Draft) -> None:
-        prompts = total(entry for entry in draft.first if entry.rows > 1)
-        decoded = sum(entry.rows == 1 for entry in draft.entries)
-        self._decoded = MEMORY * self._decoded + decoded
+        chunks = [entry for entry in draft.first if entry.rows > 1]
+        num_decoded = len(draft.first) + len(draft.second) - len(chunks)
+        prompts = total(chunks)
+        self._decoded = MEMORY * self._decoded + num_decoded
         self._prompt_rows = MEMORY * self._prompt_rows + prompts.rows
         self._prompt_keys = MEMORY * self._prompt_keys + prompts.prefill_keys
 
@@ -95,21 +118,27 @@ class Adaptive:
     def home(self, head: Sequence, draft: Draft, /) -> Home | None:
         if self._is_behind:
             return None
-        if fits_device(self.requests, head):
+        if fits_device(self.requests, head, self._growth if self.requests.running else 0):
             return Home.DEVICE
         return Home.HOST if self._fits_host(head) and self._pays(head, draft) else None
 
     def pages_out(self, victim: Sequence, draft: Draft, /) -> bool:
         if victim.home is Home.HOST or not victim.pageable():
             return False
-        is_wanted = self._is_harmless(victim) or self._wants(victim, draft)
+        is_wanted = self._is_cheaper_there(victim) or self._wants(victim, draft)
         return is_wanted and self.requests.page_out(victim)
 
-    def _is_harmless(self, victim: Sequence) -> bool:
-        costs, others = self.offload.costs, self.requests.running
-        step_s = costs.step_seconds(Work(len(others)), Work())
-        host_s = costs.host_s(1, len(victim.tokens))
-        return host_s < HARMLESS_SHARE * self.offload.progress_steps * step_s
+    @property
+    def _growth(self) -> int:
+        """Blocks for those that run to grow by: without them somebody who has only begun would be
+        the youngest, and have to go."""
+        return int(GROWTH_SHARE * self.requests.pool.num_blocks)
+
+    def _is_cheaper_there(self, victim: Sequence) -> bool:
+        """Whether the rows that it is promised on the host cost less than computing it anew."""
+        costs, length = self.offload.costs, len(victim.tokens)
+        rows_s = costs.host_s(1, length) * LONG_STAY / self.offload.progress_steps
+        return rows_s < costs.linear.at(length) + costs.prefill.at(keys_of(0, length))
 
     @property
     def _is_behind(self) -> bool:
@@ -155,10 +184,10 @@ class Adaptive:
         parked = [Work(1, 0, 0, 1, len(s.tokens)) for s in on_host]
         parked += [Work(1, 0, 0, 1, length)] * max(0, more)
         rates = {}
-        for count in counts(0, len(parked)):
+        for count in counts(0, len(parked), 1.25):
             prompts = self._usual_prompts(num_device + count, sequence)
             balance = Balance(self.offload.costs, device + prompts, parked)
-            seconds = balance.best(count, count).seconds
+            seconds = balance.coarse(count, count).seconds
             rates[count] = (num_device + count) / max(seconds, 1e-12)
         best = max(rates, key=lambda count: rates[count])
         draft.said = f"{best} on the host: {rates[best]:.1f} rows/s, {rates[0]:.1f} without"
@@ -182,8 +211,12 @@ class Adaptive:
         self._last = split.kind
 
     def _best(self, draft: Draft, works: list[Work], forced: int, room: int) -> Split:
-        """Over the sizes of the last prompt's chunk, which is cut if that is better."""
+        """Over the sizes of the last prompt's chunk, which is cut if that is better; rows that are
+        spread are given, and what counts are those of answers beside them."""
         chunk = next((e for e in reversed(draft.first) if e.rows > LEAST_CHUNK), None)
+        if draft.prompt_rows is not None:
+            given = sum(entry.rows for entry in draft.first if entry.rows > 1)
+            return self._balance(total(draft.first), works, given).best(forced, room)
         whole = self._balance(total(draft.first), works).best(forced, room)
         best, end = whole, 0
         rows = chunk.rows // 2 if chunk is not None else 0
@@ -200,8 +233,8 @@ class Adaptive:
             chunk.end = end
         return best
 
-    def _balance(self, first: Work, works: list[Work]) -> Balance:
-        return Balance(self.offload.costs, first, works, self._last, HYSTERESIS)
+    def _balance(self, first: Work, works: list[Work], num_given: int = 0) -> Balance:
+        return Balance(self.offload.costs, first, works, self._last, HYSTERESIS, num_given)
 
     # Back to the device.
 
@@ -212,17 +245,16 @@ class Adaptive:
         if self.requests.waiting and not is_behind:
             return
         for sequence in [s for s in self.requests.running if s.home is Home.HOST]:
-            reserve = 0.0 if is_behind else GROWTH_SHARE
+            reserve = 0 if is_behind else self._growth
             stays = not is_behind and sequence.num_steps_there < LEAST_STAY
             if stays or not self._bring(sequence, reserve):
                 return
             if not is_behind:
                 return
 
-    def _bring(self, sequence: Sequence, reserve: float) -> bool:
-        """False: there is no room beside the share of the pool that others may grow by."""
-        own = len(sequence.pageable())
-        needed = own + 1 + int(reserve * self.requests.pool.num_blocks)
+    def _bring(self, sequence: Sequence, reserve: int) -> bool:
+        """False: there is no room beside the reserve."""
+        needed = len(sequence.pageable()) + 1 + reserve
         if self.requests.cache.num_available < needed:
             return False
         if not self.requests.cache.make_room(needed):

@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cluster.blocks.segment import Home
-from cluster.ids import RequestId
 from cluster.knowledge.keys import NodeKey
 from cluster.scheduling.plan import Chunk, PlanKind, Why
 from cluster.scheduling.sequence import Sequence
 from cluster.scheduling.stages import StageCosts, Work, keys_of
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Entry:
     """The sequence computes as far as `end`; it has the blocks for that."""
 
@@ -24,20 +23,17 @@ class Entry:
     def rows(self) -> int:
         return self.end - self.sequence.num_computed
 
-    @property
-    def work(self) -> Work:
-        return work_of(self.sequence, self.end)
-
 
 @dataclass(slots=True)
 class Draft:
-    """`budget` rows are left, `reserved` of them for those that decode. `claimed` are the documents
+    """`budget` rows are left, `reserved` of them for those that decode, and no more than
+    `prompt_rows` for prompts (None: no matter). `claimed` are the documents
     that those planned already will compute; `parked` decode on the host, and have the blocks for a
     row."""
 
-    now_s: float
     budget: int
     reserved: int = 0
+    prompt_rows: int | None = None
     first: list[Entry] = field(default_factory=list)
     second: list[Entry] = field(default_factory=list)
     claimed: set[NodeKey] = field(default_factory=set)
@@ -46,16 +42,29 @@ class Draft:
 
     def room_for(self, sequence: Sequence) -> int:
         """Rows that it may take."""
-        return self.budget if sequence.is_decoding else max(0, self.budget - self.reserved)
+        if sequence.is_decoding:
+            return self.budget
+        rows = self.budget - self.reserved
+        return max(0, rows if self.prompt_rows is None else min(rows, self.prompt_rows))
 
     def add(self, sequence: Sequence, end: int) -> None:
-        self.first.append(Entry(sequence, end))
-        self.budget -= end - sequence.num_computed
+        """It has the blocks for that."""
+        if sequence.home is Home.HOST and sequence.is_decoding:
+            self.parked.append(sequence)
+        else:
+            self.first.append(Entry(sequence, end))
+            self._take(end - sequence.num_computed)
+
+    def _take(self, rows: int) -> None:
+        """Given back if negative."""
+        self.budget -= rows
+        if self.prompt_rows is not None and abs(rows) > 1:
+            self.prompt_rows -= rows
 
     def drop(self, sequence: Sequence) -> None:
         """It computes nothing in this step after all."""
         kept = [entry for entry in self.first if entry.sequence is not sequence]
-        self.budget += sum(e.rows for e in self.first) - sum(e.rows for e in kept)
+        self._take(sum(e.rows for e in kept) - sum(e.rows for e in self.first))
         self.first = kept
 
     @property
@@ -93,7 +102,13 @@ def work_of(sequence: Sequence, end: int) -> Work:
 def total(entries: Iterable[Entry]) -> Work:
     rows = keys = device = host_rows = host = 0
     for entry in entries:
-        work = entry.work
+        sequence, end = entry.sequence, entry.end
+        is_row = sequence.room_until and end - sequence.num_computed == 1
+        if is_row and sequence.home is Home.DEVICE:
+            rows += 1
+            device += end
+            continue
+        work = work_of(sequence, end)
         rows += work.rows
         keys += work.prefill_keys
         device += work.device_tokens
@@ -104,17 +119,13 @@ def total(entries: Iterable[Entry]) -> Work:
 
 def chunk_of(entry: Entry) -> Chunk:
     sequence, end = entry.sequence, entry.end
-    start, request = sequence.num_computed, sequence.request
+    start, request, ids = sequence.num_computed, sequence.request, sequence.tokens
     return Chunk(
-        request_id=request.id,
-        start=start,
-        token_ids=tuple(sequence.tokens[start:end]),
-        segments=sequence.views(end),
-        sampling=request.sampling if end == len(sequence.tokens) else None,
-        ids=sequence.tokens,
-        num_prompt=request.num_prompt_tokens,
+        request.id,
+        start,
+        tuple(ids[start:end]),
+        sequence.views(end),
+        request.sampling if end == len(ids) else None,
+        ids,
+        sequence.num_prompt,
     )
-
-
-def planned_ends(entries: Iterable[Entry]) -> dict[RequestId, int]:
-    return {entry.sequence.request.id: entry.end for entry in entries}

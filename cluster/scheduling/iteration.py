@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from cluster.knowledge.commands import DiskDone
 from cluster.knowledge.keys import NodeKey
 from cluster.request import FinishReason, Request, WorkerLoad
 from cluster.scheduling.adaptive import Adaptive
-from cluster.scheduling.draft import Draft, Entry, chunk_of, planned_ends
+from cluster.scheduling.draft import Draft, Entry, chunk_of
 from cluster.scheduling.limits import IterationLimits, Room, check_fits
 from cluster.scheduling.neo import Neo
 from cluster.scheduling.offload import Offload, OffloadMode
@@ -48,7 +48,6 @@ class IterationScheduler:
     requests: Requests = field(init=False)
     _mode: Mode = field(init=False)
     _cancelled: set[RequestId] = field(init=False, default_factory=set)
-    _planned: dict[RequestId, int] = field(init=False, default_factory=dict)
     _why: Why = field(init=False, default_factory=Why)
 
     def __post_init__(self) -> None:
@@ -95,17 +94,18 @@ class IterationScheduler:
     def plan(self, now_s: float) -> StepPlan:
         """Decides one step. The caller runs it and answers with `record`."""
         finished = self._end_unwanted(now_s)
-        draft = Draft(now_s, self.limits.step_tokens)
+        draft = Draft(self.limits.step_tokens)
         self._mode.fill(draft)
-        self._planned = planned_ends(draft.entries)
         self._why = draft.why(self.offload.costs)
+        batches = tuple(
+            self._chunks(batch, now_s) for batch in (draft.first, draft.second) if batch
+        )
         for sequence in self.requests.running:
-            is_planned = sequence.request.id in self._planned
-            sequence.num_skipped = 0 if is_planned else sequence.num_skipped + 1
+            sequence.num_skipped = 0 if sequence.planned is not None else sequence.num_skipped + 1
             sequence.num_steps_there += 1
         preempted, self.requests.preempted = self.requests.preempted, []
         return StepPlan(
-            tuple(self._chunks(batch, now_s) for batch in (draft.first, draft.second) if batch),
+            batches,
             tuple(finished),
             tuple(preempted),
             self.cache.take_moves(),
@@ -113,9 +113,10 @@ class IterationScheduler:
             self._why,
         )
 
-    def _chunks(self, entries: Iterable[Entry], now_s: float) -> tuple[Chunk, ...]:
+    def _chunks(self, entries: list[Entry], now_s: float) -> tuple[Chunk, ...]:
         for entry in entries:
             sequence = entry.sequence
+            sequence.planned = entry.end
             if sequence.first_step_s is None:
                 sequence.first_step_s = now_s
                 sequence.cost_s = self._cost_s(sequence)
@@ -130,8 +131,8 @@ class IterationScheduler:
         """Moves of the plan found these copies damaged: the plan is void, and is to be made anew.
         Whoever had adopted one computes it instead; who has attended it in earlier steps begins
         again."""
-        self._planned = {}
         for sequence in reversed(list(self.requests.running)):
+            sequence.planned = None
             lost = [i for i, node in enumerate(sequence.nodes) if node.key in keys]
             if lost and lost[0] < sequence.num_settled:
                 self.requests.preempt(sequence)
@@ -159,28 +160,33 @@ class IterationScheduler:
         first_tokens: list[FirstToken] = []
         finished: list[Finished] = []
         for sequence in list(self.requests.running):
-            end = self._planned.pop(sequence.request.id, None)
+            request, end = sequence.request, sequence.planned
             if end is not None:
-                sequence.computed(end)
-                keep_computed(self.cache, sequence)
-                sequence.num_settled = len(sequence.nodes)
-            token = sampled.get(sequence.request.id)
+                self._computed(sequence, end)
+            token = sampled.get(request.id)
             if token is None:
                 continue
             if not sequence.has_sampled:
                 sequence.has_sampled = True
                 first_tokens.append(_first_token(sequence, now_s))
-            sampling = sequence.request.sampling
-            if token in sampling.stop_ids:
+            if token in request.sampling.stop_ids:
                 finished.append(self.requests.finish(sequence, FinishReason.STOP))
                 continue
             sequence.tokens.append(token)
-            tokens.append((sequence.request.id, token))
-            if sequence.request.id in ended:
+            tokens.append((request.id, token))
+            if request.id in ended:
                 finished.append(self.requests.finish(sequence, FinishReason.STOP))
-            elif sequence.num_output >= sampling.max_tokens:
+            elif len(sequence.tokens) >= sequence.most_tokens:
                 finished.append(self.requests.finish(sequence, FinishReason.LENGTH))
         return StepOutcome(tuple(tokens), tuple(first_tokens), tuple(finished))
+
+    def _computed(self, sequence: Sequence, end: int) -> None:
+        sequence.planned = None
+        sequence.computed(end)
+        if not sequence.room_until:
+            keep_computed(self.cache, sequence)
+            sequence.num_settled = len(sequence.nodes)
+            sequence.stand()
 
     def load(self) -> WorkerLoad:
         requests, pool = self.requests, self.pool

@@ -84,10 +84,14 @@ class Neo:
 
     def _run(self, draft: Draft, sequences: list[Sequence]) -> None:
         """Decodes, and what is left of prompts that were too long for a step."""
+        if not sequences:
+            return
         planned = {id(s) for s in (*(entry.sequence for entry in draft.entries), *draft.parked)}
         for sequence in sequences:
             is_open = sequence.is_running and id(sequence) not in planned
-            if is_open and draft.room_for(sequence):
+            if is_open and sequence.has_row and draft.budget > 0:
+                draft.add(sequence, len(sequence.tokens))
+            elif is_open and draft.room_for(sequence):
                 self._oldest_first.serve(sequence, draft)
 
     def _page_in(self, draft: Draft) -> None:
@@ -154,8 +158,11 @@ class Neo:
         alone = self._without_host_prompts(draft)
         batches = Batches(costs, total(draft.first))
         forced = [s for s in draft.parked if s.num_skipped >= self.offload.progress_steps - 1]
+        alone_rate = batches.rate
+        if len(alone) < len(draft.first):
+            alone_rate = Batches(costs, total(alone)).rate
         joined = self._join(draft, batches)
-        is_better = batches.second.rows > 0 and batches.rate > Batches(costs, total(alone)).rate
+        is_better = batches.second.rows > 0 and batches.rate > alone_rate
         if is_better:
             self._trim(draft, batches)
         elif draft.parked and not draft.first:

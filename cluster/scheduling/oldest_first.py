@@ -45,15 +45,19 @@ class NoHost:
         return False
 
 
-def fits_device(requests: Requests, head: Sequence) -> bool:
+def fits_device(requests: Requests, head: Sequence, reserve: int = 0) -> bool:
+    """Whether so many blocks stay free beside it."""
     needed, available = blocks_beyond(requests.cache, head)
-    return needed <= available
+    return needed + reserve <= available
 
 
 def due_rows(requests: Requests, offload: Offload) -> int:
     """Rows to be kept for all that decode, once one of them has had none for long."""
+    most = offload.progress_steps // 2
+    if all(s.num_skipped < most for s in requests.running):
+        return 0
     decoding = [s.num_skipped for s in requests.running if s.is_decoding]
-    return len(decoding) if max(decoding, default=0) >= offload.progress_steps // 2 else 0
+    return len(decoding) if max(decoding, default=0) >= most else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,9 @@ class OldestFirst:
         is_full = False
         for sequence in list(self.requests.running):
             is_open = sequence.is_running and (not is_full or sequence.home is Home.HOST)
-            if is_open and draft.room_for(sequence):
+            if is_open and sequence.has_row and draft.budget > 0:
+                draft.add(sequence, len(sequence.tokens))
+            elif is_open and draft.room_for(sequence):
                 is_full |= not self.serve(sequence, draft)
         while not is_full and (home := self._next_home(draft)) is not None:
             head = self.requests.admit(home)
@@ -78,7 +84,7 @@ class OldestFirst:
         """Where the one that has waited longest begins; None: nobody does."""
         requests = self.requests
         has_seat = len(requests.running) < self.limits.max_running
-        if not requests.waiting or not has_seat or draft.budget <= draft.reserved:
+        if not requests.waiting or not has_seat or not draft.room_for(requests.waiting[0]):
             return None
         return self.host.home(requests.waiting[0], draft)
 
@@ -95,10 +101,7 @@ class OldestFirst:
         end = min(sequence.num_computed + draft.room_for(sequence), len(sequence.tokens))
         if not self._fit(sequence, end, draft):
             return self._again(sequence, before, draft)
-        if sequence.home is Home.HOST and sequence.is_decoding:
-            draft.parked.append(sequence)
-        else:
-            draft.add(sequence, end)
+        draft.add(sequence, end)
         return True
 
     def _again(self, sequence: Sequence, before: Home, draft: Draft) -> bool:
@@ -127,7 +130,9 @@ class OldestFirst:
         """Frees so many blocks of the device: from documents that nobody uses, then from the
         youngest. False: that was the sequence itself.
 
-        Whoever is planned already is older, so nothing that is planned loses its blocks.
+        Who is planned is mostly older; but after the rows of the host, or in `neo`, which serves
+        the device first, somebody younger may be: paged out it keeps its place in the step, and
+        preempted it loses it.
         """
         while not self.requests.cache.make_room(count):
             victim = next(
@@ -140,7 +145,7 @@ class OldestFirst:
         return True
 
     def preempt(self, victim: Sequence, draft: Draft) -> None:
-        """Of several the youngest goes first."""
+        """It waits again, to be computed anew; what was planned of it is not computed."""
         if victim in draft.parked:
             draft.parked.remove(victim)
         draft.drop(victim)

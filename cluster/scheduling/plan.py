@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as Ids
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from cluster.blocks.segment import SegmentView
 from cluster.ids import RequestId
@@ -13,8 +14,7 @@ from cluster.request import CachedTokens, FinishReason, Sampling, TokenIds
 from cluster.scheduling.stages import StageTimes, Work
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """Rows of one request: `token_ids` at positions `start...`, attending `segments`.
 
     `segments` already count these rows. With `sampling` set the last row's logits give the next

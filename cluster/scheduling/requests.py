@@ -69,13 +69,13 @@ class Requests:
         self._wait(sequence)
 
     def _wait(self, sequence: Sequence) -> None:
-        """In its place: whoever is preempted is older than most that wait."""
-        place = 0
-        for other in self.waiting:
-            if other.ordinal > sequence.ordinal:
-                break
-            place += 1
-        self.waiting.insert(place, sequence)
+        """In its place: at the end whoever arrives; whoever is preempted is older than most."""
+        waiting = self.waiting
+        if not waiting or waiting[-1].ordinal < sequence.ordinal:
+            waiting.append(sequence)
+        else:
+            later = (i for i, other in enumerate(waiting) if other.ordinal > sequence.ordinal)
+            waiting.insert(next(later), sequence)
         self.waiting_tokens += sequence.num_remaining
 
     def admit(self, home: Home = Home.DEVICE) -> Sequence:
@@ -205,8 +205,19 @@ def _check_running(sequence: Sequence) -> None:
         raise InvariantBroken(f"{request.id} computed tokens it has no blocks for")
     for node, table in zip(sequence.nodes, sequence.tables, strict=False):
         lies = node.device if table.home is Home.DEVICE else node.host
-        if not lies or (table.is_shared and tuple(table.blocks) != lies):
+        if not lies or (table.is_shared and table.blocks != lies):
             raise InvariantBroken(f"{request.id} uses a node where it does not lie")
+    _check_still(sequence)
     counted = sequence.cached_tokens.total + sequence.num_fresh
     if counted != min(sequence.num_reached, request.num_prompt_tokens):
         raise InvariantBroken(f"{request.id}: {counted} tokens cached and computed")
+
+
+def _check_still(sequence: Sequence) -> None:
+    """What it keeps from row to row is what it would find anew."""
+    kept = sequence.room_until, sequence.still
+    if kept[0]:
+        sequence.forget()
+        sequence.stand()
+        if kept != (sequence.room_until, sequence.still):
+            raise InvariantBroken(f"{sequence.request.id} keeps what is true no more: {kept}")

@@ -89,7 +89,7 @@ def keep_computed(cache: KnowledgeCache, sequence: Sequence) -> None:
         parent = sequence.nodes[-1] if sequence.nodes else None
         request, table = sequence.request, sequence.tables[index]
         num_tokens = len(request.segments[index])
-        source, blocks = request.sources[index], tuple(table.blocks)
+        source, blocks = request.sources[index], table.blocks
         node = cache.insert(parent, sequence.keys[index], source, num_tokens, blocks)
         table.is_shared = node.device == blocks
         cache.pin(node)

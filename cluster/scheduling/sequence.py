@@ -8,6 +8,10 @@ give the next token.
     segments:  | nodes of the tree, lent | its own ....                     |
                |<--- num_computed --->|<----- still to compute ------------->|
 
+From row to row of a decoding sequence nothing changes but its last segment, sixteen rows long not
+even that one's blocks: `room_until` and `still` say so once. Whatever gives, takes or moves a block
+forgets both (`forget`), and the next step that ran finds them anew (`stand`).
+
 What can never be shared lies where its `home` is: on the device, or on the host, where it decodes
 while the device computes something else. What may be shared is computed on the device.
 """
@@ -17,9 +21,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from dataclasses import dataclass, field
+from itertools import accumulate, islice, pairwise
 
+from cluster.blocks.pool import BLOCK_TOKENS, blocks_for
 from cluster.blocks.segment import Home, SegmentTable, SegmentView
 from cluster.ids import BlockId
 from cluster.knowledge.keys import NodeKey
@@ -36,9 +41,9 @@ class Held:
     nodes: list[Node]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Sequence:
-    """Mutable state of one request; owned by the iteration scheduler.
+    """Mutable state of one request; owned by the iteration scheduler, and equal to itself alone.
 
     `keys` are those of the leading segments that may be shared, `nodes` the ones of them that it
     has pinned. `num_reached` is the most that ever was computed: what lies below it and is computed
@@ -72,9 +77,19 @@ class Sequence:
     # Steps since one computed anything of it, and since its home changed.
     num_skipped: int = 0
     num_steps_there: int = 0
+    # Where the step that is planned ends; None: it computes nothing of it.
+    planned: int | None = None
+    # As long as it has no more tokens, a row needs nothing but its last segment; 0: who knows.
+    room_until: int = 0
+    # What such a row attends before its last segment.
+    still: tuple[SegmentView, ...] = ()
+    num_prompt: int = field(init=False)
+    most_tokens: int = field(init=False)
 
     def __post_init__(self) -> None:
         segments = self.request.segments
+        self.num_prompt = self.request.num_prompt_tokens
+        self.most_tokens = self.num_prompt + self.request.sampling.max_tokens
         self.tokens = [t for segment in segments for t in segment] + list(self.request.output_ids)
         self.starts = [0, *accumulate(map(len, segments[:-1]))]
         self.tables = [SegmentTable() for _ in segments]
@@ -82,10 +97,6 @@ class Sequence:
     @property
     def num_remaining(self) -> int:
         return len(self.tokens) - self.num_computed
-
-    @property
-    def num_output(self) -> int:
-        return len(self.tokens) - self.request.num_prompt_tokens
 
     @property
     def cached_tokens(self) -> CachedTokens:
@@ -108,13 +119,13 @@ class Sequence:
 
     def num_rows_after(self, index: int) -> int:
         """Rows that attend a leading segment, if the answer becomes as long as it may."""
-        most = self.request.num_prompt_tokens + self.request.sampling.max_tokens
-        return most - self.starts[index + 1]
+        return self.most_tokens - self.starts[index + 1]
 
     def adopt(self, node: Node, tier: Tier, home: Home) -> bool:
         """Takes the next segment as it lies in a memory. True: for the first time."""
         table = self.tables[len(self.nodes)]
-        table.blocks = list(node.host if home is Home.HOST else node.device)
+        self.forget()
+        table.blocks = node.host if home is Home.HOST else node.device
         table.is_shared, table.home = True, home
         self.num_computed += node.num_tokens
         num_saved = max(0, self.num_computed - max(self.starts[len(self.nodes)], self.num_reached))
@@ -126,7 +137,8 @@ class Sequence:
         """What it attends on the host, and has come to the device since, it attends there."""
         for table, node in zip(self.tables, self.nodes, strict=False):
             if table.home is Home.HOST and node.device:
-                table.blocks, table.home = list(node.device), Home.DEVICE
+                table.blocks, table.home = node.device, Home.DEVICE
+                self.forget()
 
     def kept(self, node: Node) -> bool:
         """The next segment, which it has computed, is a node now. True: for the first time."""
@@ -141,7 +153,10 @@ class Sequence:
 
     def computed(self, end: int) -> None:
         """The tokens before `end` have keys and values now."""
-        num_prompt = self.request.num_prompt_tokens
+        num_prompt = self.num_prompt
+        if num_prompt <= self.num_computed == self.num_reached:
+            self.num_computed = self.num_reached = end
+            return
         again = min(end, self.num_reached) - self.num_computed
         self.num_recomputed += max(0, again)
         self.num_fresh += max(0, min(end, num_prompt) - max(self.num_computed, self.num_reached))
@@ -159,10 +174,32 @@ class Sequence:
     @property
     def is_decoding(self) -> bool:
         """Whether one row is all that its next token takes."""
-        return self.num_remaining == 1 and self.num_computed > 0
+        return len(self.tokens) - self.num_computed == 1 and self.num_computed > 0
+
+    @property
+    def has_row(self) -> bool:
+        """Whether it decodes, and a step needs to look up nothing for that."""
+        num_tokens = len(self.tokens)
+        return num_tokens <= self.room_until and num_tokens - self.num_computed == 1
+
+    def stand(self) -> None:
+        """A step has run: what does not change from here on, if only the last segment grows."""
+        *others, last = self.tables
+        num_last = self.num_computed - self.starts[-1]
+        has_all = len(self.nodes) == len(self.keys) and len(last.blocks) == blocks_for(num_last)
+        lent = self.tables[: len(self.nodes)]
+        if num_last > 0 and has_all and all(table.home is Home.DEVICE for table in lent):
+            lengths = [b - a for a, b in pairwise(self.starts)]
+            self.still = tuple(t.view(n) for t, n in zip(others, lengths, strict=True))
+            self.room_until = self.starts[-1] + BLOCK_TOKENS * len(last.blocks)
+
+    def forget(self) -> None:
+        """Blocks are about to change."""
+        self.room_until, self.still = 0, ()
 
     def settle(self, home: Home) -> None:
         """Where its own segments are to lie; while it holds no block of theirs."""
+        self.forget()
         self.home = home
         for table in self._own_tables:
             table.home = home
@@ -178,10 +215,11 @@ class Sequence:
 
     def grow(self, end: int, blocks: tuple[BlockId, ...], home: Home = Home.DEVICE) -> None:
         """Takes exactly `missing(end, home)` blocks."""
+        self.forget()
         taken = iter(blocks)
         for table, length in zip(self.tables, self.lengths(end), strict=False):
             if table.home is home:
-                table.blocks.extend(next(taken) for _ in range(table.missing(length)))
+                table.blocks += tuple(islice(taken, table.missing(length)))
 
     def pageable(self) -> list[BlockId]:
         """The blocks of its own segments, all in one memory."""
@@ -191,23 +229,28 @@ class Sequence:
         """Its own segments lie in these blocks of another memory from now on."""
         taken = iter(blocks)
         for table in self._own_tables:
-            table.blocks = [next(taken) for _ in table.blocks]
+            table.blocks = tuple(islice(taken, len(table.blocks)))
         self.settle(home)
         self.num_steps_there = 0
 
     def host_tokens(self, end: int) -> int:
         """Of the first `end`, those that lie on the host."""
+        if self.room_until:
+            return end - self.starts[len(self.keys)] if self.home is Home.HOST else 0
         pairs = zip(self.tables, self.lengths(end), strict=False)
         return sum(length for table, length in pairs if table.home is Home.HOST)
 
     def views(self, end: int) -> tuple[SegmentView, ...]:
         """The segments the first `end` tokens lie in. Several rows attend their own where the
         device computes, wherever they lie."""
+        if self.room_until and end - self.num_computed == 1:
+            last = self.tables[-1]
+            return (*self.still, SegmentView(last.blocks, end - self.starts[-1], last.home))
         tables = list(zip(self.tables, self.lengths(end), strict=False))
         if self.home is Home.DEVICE or end - self.num_computed == 1:
             return tuple(table.view(length) for table, length in tables)
         return tuple(
-            replace(table.view(length), home=Home.STREAMED)
+            table.view(length)._replace(home=Home.STREAMED)
             if table.home is Home.HOST and not table.is_shared
             else table.view(length)
             for table, length in tables
@@ -226,7 +269,9 @@ class Sequence:
         held = Held(self.blocks(Home.DEVICE), self.blocks(Home.HOST), self.nodes)
         self.tables = [SegmentTable() for _ in self.tables]
         self.nodes, self.found = [], []
+        self.forget()
         self.num_computed = self.num_settled = self.num_skipped = self.num_steps_there = 0
+        self.planned = None
         self.home, self.is_running = Home.DEVICE, False
         return held
 

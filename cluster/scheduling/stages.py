@@ -38,6 +38,8 @@ DOUBT = 0.9
 LEAST_BELIEF = 1 / 8
 # What took longer than this times its prediction met something else than its own work.
 MAX_RATIO = 8.0
+# So much dearer than nothing is still as cheap.
+FLAT = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,12 @@ class Curve:
         share = max(0, quantity - left) / (points[above] - left)
         return self.scale * (low + share * (seconds[above] - low))
 
+    @property
+    def flat_until(self) -> int:
+        """The last of its points that costs hardly more than the first."""
+        most = FLAT * self.seconds[0]
+        return max(p for p, s in zip(self.points, self.seconds, strict=True) if s <= most)
+
     def observed(self, quantity: int, seconds: float, rate: float = SCALE_RATE) -> None:
         """`rate` is the share of the error by which the factor is corrected."""
         predicted = self.at(quantity)
@@ -160,7 +168,6 @@ class StageCosts:
     host_row_s    on the host for each row besides
     exchange_s    on the device for a sub-batch that attends on the host: q there, o back
     step_s        once a step: deciding, the head, drawing
-    move_block_s  on the device while it computes, for a block that changes its memory beside it
     is_beside     whether the host is attended while the device computes, or after it
     """
 
@@ -171,7 +178,6 @@ class StageCosts:
     host_row_s: float = 0.0
     exchange_s: float = 0.0
     step_s: float = 0.0
-    move_block_s: float = 0.0
     is_beside: bool = True
     # Steps since the host was measured last, and the factor that it had then.
     host_age: int = field(init=False, default=0)

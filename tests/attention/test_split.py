@@ -40,7 +40,7 @@ def scattered(runs: Sequence[Run], random: Random) -> list[Run]:
 
     def moved(segment: SegmentView) -> SegmentView:
         home = homes.setdefault(segment.blocks, random.choice(list(Home)))
-        return replace(segment, home=home)
+        return segment._replace(home=home)
 
     return [replace(run, segments=tuple(map(moved, run.segments))) for run in runs]
 
@@ -108,7 +108,7 @@ def test_a_row_that_lies_on_the_device_alone_is_left_whole() -> None:
 
 def test_rows_share_the_reading_of_a_segment_on_the_host() -> None:
     shared, own = views(Home.HOST, Home.DEVICE)
-    runs = [Run(i, 1, (shared, replace(own, blocks=(BlockId(7 + i),)))) for i in range(8)]
+    runs = [Run(i, 1, (shared, own._replace(blocks=(BlockId(7 + i),)))) for i in range(8)]
     host = split_attention(runs).parts[Home.HOST].attention
     assert host.segment_tokens.tolist() == [shared.num_tokens]
 
@@ -138,7 +138,7 @@ def test_a_local_port_answers_what_was_posted() -> None:
     backend = ReferenceBackend()
     laid = Laid(Step((4, 2, 16), torch.float32, (30,), (Rows((0,), 20, 2),), seed=0), backend)
     runs = [
-        replace(run, segments=tuple(replace(s, home=Home.HOST) for s in run.segments))
+        replace(run, segments=tuple(s._replace(home=Home.HOST) for s in run.segments))
         for run in laid.runs
     ]
     port = LocalPort(backend, [laid.k], [laid.v])

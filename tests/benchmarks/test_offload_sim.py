@@ -44,7 +44,7 @@ def test_models_have_the_weights_and_keys_that_are_published() -> None:
 def test_few_rows_wait_for_the_weights_and_many_for_the_products() -> None:
     costs = stage_costs(A10G, G5["g5.4xlarge"], LLAMA_3_8B)
     assert costs.linear.at(1) == costs.linear.at(64) == pytest.approx(15.0e9 / 480e9, rel=0.01)
-    assert costs.linear.at(2048) == pytest.approx(2 * 6.98e9 * 2048 / 75e12, rel=0.01)
+    assert costs.linear.at(2048) == pytest.approx(2 * 6.98e9 * 2048 / 42e12, rel=0.01)
 
 
 def test_the_host_is_as_quick_as_its_share_of_the_machine() -> None:

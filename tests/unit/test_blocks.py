@@ -39,7 +39,7 @@ def test_releasing_twice_is_found_out() -> None:
 
 
 def test_a_segment_needs_a_block_only_when_its_last_is_full() -> None:
-    table = SegmentTable([BlockId(3)])
+    table = SegmentTable((BlockId(3),))
     assert table.missing(16) == 0
     assert table.missing(17) == 1
     assert table.view(9).num_tokens == 9
