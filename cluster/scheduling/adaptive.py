@@ -44,7 +44,7 @@ GROWTH_SHARE = 0.05
 # Of the device's blocks: with no more of them free, and somebody waiting, prompts are spread over
 # so many steps.
 NEARLY_FULL = 0.25
-SPREAD_STEPS = 8
+SPREAD_STEPS = 4
 # A chunk is cut to halves of itself, and to no less than this.
 LEAST_CHUNK = 16
 
@@ -83,16 +83,13 @@ class Adaptive:
 
         While others wait for room as many prompts come as answers end. Each computed at once would
         leave the steps between them fewer rows than the weights that they read are worth; so what
-        is left of prompts is shared out over steps, and none has less than it can have for nothing.
+        is left of prompts is shared out over steps, the more a step the more is left.
         """
         running, waiting, pool = self.requests.running, self.requests.waiting, self.requests.pool
-        is_full = self.requests.cache.num_available <= NEARLY_FULL * pool.num_blocks
-        if not waiting or not is_full:
+        if not waiting or self.requests.cache.num_available > NEARLY_FULL * pool.num_blocks:
             return None
-        num_decoding = sum(s.is_decoding for s in running)
-        left = sum(s.num_remaining for s in running) - num_decoding + waiting[0].num_remaining
-        free = self.offload.costs.linear.flat_until - num_decoding
-        return max(LEAST_CHUNK, free, left // SPREAD_STEPS)
+        left = sum(s.num_remaining for s in running if not s.is_decoding)
+        return max(LEAST_CHUNK, (left + waiting[0].num_remaining) // SPREAD_STEPS)
 
     def _remember(self, draft: Draft) -> None:
         chunks = [entry for entry in draft.first if entry.rows > 1]
