@@ -113,10 +113,10 @@ class Adaptive:
     # What the host is used for when the device is full.
 
     def home(self, head: Sequence, draft: Draft, /) -> Home | None:
-        if self._is_behind:
-            return None
+        """A host that is behind gets the device's room first; it gets more all the same if it is
+        only with them that a sub-batch of its own is worth it."""
         if fits_device(self.requests, head, self._growth if self.requests.running else 0):
-            return Home.DEVICE
+            return None if self._is_behind else Home.DEVICE
         return Home.HOST if self._fits_host(head) and self._pays(head, draft) else None
 
     def pages_out(self, victim: Sequence, draft: Draft, /) -> bool:
