@@ -176,7 +176,7 @@ def test_prompts_are_spread_over_steps_while_others_wait() -> None:
         run = arrive(engine(mode, size), load(1000, 100, 200))
         late = [run.step() for _ in range(250)][50:]
         without[mode] = sum(max(len(c.token_ids) for c in s.plan.chunks) == 1 for s in late)
-    assert without[ADAPTIVE] < without[GPU_ONLY] / 2
+    assert without[ADAPTIVE] < 0.8 * without[GPU_ONLY]
 
 
 def test_costs_that_are_wrong_by_four_are_two_values() -> None:
