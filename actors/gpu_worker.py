@@ -15,6 +15,7 @@ from actors.places import keep_to
 from actors.roles import Site, Station
 from actors.worker_engine import build_engine
 from actors.worker_metrics import WorkerMetrics
+from actors.worker_steps import WorkerSteps
 from cluster.blocks.pool import BLOCK_TOKENS
 from cluster.config import ThothConfig
 from cluster.engine.pauses import ShortPauses
@@ -36,6 +37,7 @@ from cluster.wire.generation import (
 from cluster.wire.sampling import logprobs_to_pb
 from cluster.wire.serving import CallContext, streaming, unary
 from cluster.wire.status import translated
+from cluster.wire.steps import steps_to_pb
 from protos.thoth.v1 import scheduler_pb2, worker_pb2, worker_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class GpuWorker:
         self._config = config
         self._station = Station(Role.GPU_WORKER, site, config)
         self._metrics = WorkerMetrics(self._station.metrics)
+        self.steps = WorkerSteps()
         self._streams: dict[RequestId, asyncio.Queue[_Item]] = {}
         self._arrived: list[RequestId] = []
         self._load = WorkerLoad()
@@ -161,6 +164,7 @@ class GpuWorker:
             case Stepped(report, load):
                 self._load = load
                 self._metrics.stepped(report, load)
+                self.steps.stepped(report)
                 for first in report.first_tokens:
                     self._feed(first.request_id, first)
                 for request_id, token_id in report.tokens:
@@ -269,3 +273,12 @@ class _Servicer(worker_pb2_grpc.GpuWorkerServiceServicer):
                 f"max_nodes is {max_nodes}; it must be {limit}", field="max_nodes", limit=limit
             )
         return snapshot_to_pb(await self._worker.cache(max_nodes))
+
+    @unary(worker_pb2.DescribeStepsResponse)
+    async def DescribeSteps(
+        self, request: worker_pb2.DescribeStepsRequest, context: CallContext
+    ) -> worker_pb2.DescribeStepsResponse:
+        now_s = self._worker.site.clock.now_s()
+        steps = self._worker.steps.asked(request, now_s)
+        # Thousands of steps take a while to be written down: no stream waits for that.
+        return await asyncio.to_thread(steps_to_pb, steps, now_s)

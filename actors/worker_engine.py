@@ -9,15 +9,9 @@ from functools import partial
 from actors.places import Place, keep_to, place_of_worker, threads_of_worker
 from cluster.clock import Clock
 from cluster.config import ThothConfig
-from cluster.engine.assemble import (
-    Backend,
-    Device,
-    EngineOptions,
-    KvFormat,
-    WeightFormat,
-    assemble_engine,
-)
+from cluster.engine.assemble import assemble_engine
 from cluster.engine.engine import Engine
+from cluster.engine.options import Backend, Device, EngineOptions, KvFormat, WeightFormat
 from cluster.engine.sampling import Sampler
 from cluster.engine.shelves import Shelving
 from cluster.knowledge.cache import HostUse
@@ -25,6 +19,7 @@ from cluster.knowledge.node import Admission, Placement, Tier
 from cluster.knowledge.policies import PolicyName
 from cluster.models.catalogue import resolve_model
 from cluster.numa import read_topology, unpinned_after
+from cluster.scheduling.offload import OffloadMode, OffloadOptions
 from cluster.text.grammar import Grammars
 from cluster.text.tokenizer import Tokenizer
 
@@ -86,6 +81,11 @@ def engine_options(config: ThothConfig, threads: int, name: str) -> EngineOption
         max_waiting=worker.max_waiting,
         context_tokens=config.model.context_tokens,
         shelving=_shelving(config, name),
+        offload=OffloadOptions(
+            mode=OffloadMode(config.offload.mode),
+            progress_steps=config.offload.progress_steps,
+            host_share=config.offload.host_share,
+        ),
     )
 
 

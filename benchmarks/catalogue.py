@@ -108,6 +108,13 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         full_minutes=15,
     ),
     Benchmark(
+        "offload",
+        "keys and values on the host, by the engine itself: throughput, latency and gaps of "
+        "gpu_only, neo and adaptive in turn, the device capped, the host at 5 to 100% of a core",
+        "benchmarks.offload",
+        full_minutes=35,
+    ),
+    Benchmark(
         "scheduler",
         "milliseconds that a step's decisions take with 1,000 requests running and 10,000 waiting, "
         "in three modes, with room on the device and without",

@@ -28,9 +28,10 @@ from benchmarks.result import Outcome, Row, Verdict
 from cluster.blocks.pool import BlockPool
 from cluster.clock import MonotonicClock
 from cluster.documents.reference import load_reference
-from cluster.engine.assemble import Backend, EngineOptions, WeightFormat, assemble_engine
+from cluster.engine.assemble import assemble_engine
 from cluster.engine.engine import Engine
 from cluster.engine.forward import EagerForward, Model
+from cluster.engine.options import Backend, EngineOptions, WeightFormat
 from cluster.ids import RequestId
 from cluster.kernels import kernels_available
 from cluster.knowledge.cache import no_cache

@@ -110,7 +110,7 @@ def engine_of(
     """What it believes is true, unless something else is said."""
     limits = IterationLimits(STEP_TOKENS, machine.max_running, 2**17, CONTEXT_TOKENS)
     cache = no_cache(BlockPool(machine.num_blocks), host_blocks(machine.host, machine.model))
-    offload = Offload(mode, believed or machine.costs(), host_share=1.0)
+    offload = Offload(mode, host_share=1.0, costs=believed or machine.costs())
     scheduler = IterationScheduler(limits, cache, offload)
     return SimulatedEngine(scheduler, machine.costs(), mode, machine.bus)
 

@@ -102,7 +102,7 @@ def _engine(mode: OffloadMode, ratio: float, share: float) -> SimulatedEngine:
     blocks = int(DEVICE_ROWS * blocks_for(PROMPT_TOKENS + 2 * STEPS) / 0.95)
     cache = no_cache(BlockPool(blocks), host_blocks=64 * blocks)
     costs = [_costs(key_s, ratio * key_s) for _ in range(2)]
-    offload = Offload(mode, costs[0], NO_PROMISE, host_share=1.0)
+    offload = Offload(mode, NO_PROMISE, 1.0, costs[0])
     return SimulatedEngine(IterationScheduler(limits, cache, offload), costs[1], mode)
 
 

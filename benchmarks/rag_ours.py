@@ -16,8 +16,9 @@ from benchmarks.peers.protocol import EngineRefused
 from benchmarks.rag_child import Cell, serve
 from benchmarks.rag_clock import Ask, Event, Reuse, SkippingClock
 from cluster.blocks.pool import BLOCK_TOKENS
-from cluster.engine.assemble import Assembled, EngineOptions, WeightFormat, assemble_engine
+from cluster.engine.assemble import Assembled, assemble_engine
 from cluster.engine.engine import StepReport
+from cluster.engine.options import EngineOptions, WeightFormat
 from cluster.engine.shelves import Shelving
 from cluster.errors import ThothError
 from cluster.ids import RequestId

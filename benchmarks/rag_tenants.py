@@ -24,8 +24,9 @@ from safetensors.torch import save_file
 
 from benchmarks.rag_numbers import auc
 from cluster.clock import MonotonicClock
-from cluster.engine.assemble import EngineOptions, assemble_engine
+from cluster.engine.assemble import assemble_engine
 from cluster.engine.engine import Engine
+from cluster.engine.options import EngineOptions
 from cluster.engine.shelves import Shelving
 from cluster.ids import RequestId
 from cluster.knowledge.node import Tier

@@ -114,7 +114,7 @@ def _filled(room: str, mode: OffloadMode) -> SimulatedEngine:
     needed = NUM_RUNNING * blocks_for(PROMPT_TOKENS + ANSWER_TOKENS)
     pool = BlockPool(int(ROOM[room] * needed))
     costs = [stage_costs(H200, G5["g5.16xlarge"], LLAMA_3_8B) for _ in range(2)]
-    offload = Offload(mode, costs[0], host_share=1.0)
+    offload = Offload(mode, host_share=1.0, costs=costs[0])
     scheduler = IterationScheduler(limits, no_cache(pool, host_blocks=needed), offload)
     engine = SimulatedEngine(scheduler, costs[1], mode)
     for request in _requests():

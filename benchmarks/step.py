@@ -34,15 +34,10 @@ from cluster.attention.split import Fold
 from cluster.attention.state import State
 from cluster.blocks.pool import blocks_for
 from cluster.clock import MonotonicClock
-from cluster.engine.assemble import (
-    Backend,
-    EngineOptions,
-    KvFormat,
-    WeightFormat,
-    assemble_engine,
-)
+from cluster.engine.assemble import assemble_engine
 from cluster.engine.engine import Engine
 from cluster.engine.forward import Computed, EagerForward, Forward
+from cluster.engine.options import Backend, EngineOptions, KvFormat, WeightFormat
 from cluster.engine.sampling import Draw, Drawn, Sampler
 from cluster.engine.step import Step
 from cluster.errors import ThothError

@@ -31,8 +31,9 @@ from benchmarks.result import CannotRun, Outcome, Row, Verdict
 from cluster.blocks.pool import BLOCK_TOKENS, blocks_for
 from cluster.blocks.segment import SegmentView
 from cluster.clock import MonotonicClock
-from cluster.engine.assemble import EngineOptions, assemble_engine
+from cluster.engine.assemble import assemble_engine
 from cluster.engine.engine import Engine, HostHands
+from cluster.engine.options import EngineOptions
 from cluster.engine.shelves import Shelving
 from cluster.engine.step import Step, lay_out
 from cluster.ids import BlockId, RequestId

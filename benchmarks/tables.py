@@ -23,8 +23,26 @@ _SHOWN_TIERS = ("56k + 256k", "1024k + 4096k")
 _SHOWN: dict[str, Callable[[Row], bool]] = {
     "cache-sim": lambda row: row["setting"] == "default" and row["tiers"] in _SHOWN_TIERS,
     "engine": lambda row: row["what"] == "tokens per CPU s" and row["threads"] == 1,
+    "offload": lambda row: row["arrivals"] == "at once" and row["host"] in ("100%", "10%"),
     "rag": lambda row: row["note"] == "" or row["load"] == 0.5,
     "step": lambda row: row["threads"] == 1 and row["engine"] != "float32",
+}
+# Of wide results, the columns that say most.
+_NAMES: dict[str, tuple[str, ...]] = {
+    "offload": (
+        "lengths",
+        "weights",
+        "cap_tokens",
+        "host",
+        "mode",
+        "throughput_ratio",
+        "throughput_ratio_low",
+        "throughput_ratio_high",
+        "latency_ratio",
+        "gap_p99_ms",
+        "two_batch",
+        "preempted",
+    ),
 }
 
 
@@ -54,7 +72,8 @@ def _rows(result: dict[str, Any]) -> list[Row]:
         return rows
     is_shown = _SHOWN.get(result["benchmark"])
     shown = [row for row in rows if is_shown is not None and is_shown(row)]
-    names = [name for name in rows[0] if len({str(row[name]) for row in shown}) > 1]
+    chosen = _NAMES.get(result["benchmark"], tuple(rows[0]))
+    names = [name for name in chosen if len({str(row[name]) for row in shown}) > 1]
     return [{name: row[name] for name in names} for row in shown]
 
 

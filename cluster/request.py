@@ -253,8 +253,9 @@ class Timings:
 @dataclass(frozen=True, slots=True)
 class WorkerLoad:
     """What a worker has to do and what room it has. `prefill_tokens` counts prompt tokens not yet
-    computed; `num_cached_blocks` hold documents, in use or not. Of the host's blocks requests may
-    hold `num_host_blocks`, and hold `num_lent_host_blocks`; `num_on_host` requests lie there."""
+    computed; `num_cached_blocks` hold documents, in use or not, and `num_evictable_blocks` of them
+    make room. Of the host's blocks requests may hold `num_host_blocks`, and hold
+    `num_lent_host_blocks`; `num_on_host` requests lie there."""
 
     num_running: int = 0
     num_waiting: int = 0
@@ -267,3 +268,4 @@ class WorkerLoad:
     num_host_blocks: int = 0
     num_lent_host_blocks: int = 0
     num_on_host: int = 0
+    num_evictable_blocks: int = 0

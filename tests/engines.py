@@ -43,9 +43,10 @@ class Recorder:
 
 
 @dataclass
-class RecordedPass:
+class PassedOn:
+    """A pass like the inner one, for those that only look at some of it."""
+
     inner: Pass
-    rows: list[Tensor]
 
     @property
     def num_layers(self) -> int:
@@ -56,6 +57,14 @@ class RecordedPass:
 
     def finish(self, layer: int, o: Tensor, /) -> None:
         self.inner.finish(layer, o)
+
+    def logits(self, output_rows: Tensor, /) -> Tensor:
+        return self.inner.logits(output_rows)
+
+
+@dataclass
+class RecordedPass(PassedOn):
+    rows: list[Tensor]
 
     def logits(self, output_rows: Tensor, /) -> Tensor:
         logits = self.inner.logits(output_rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from actors.cli import ask, cache, demo, doctor, ingest, keys, settings, status, up
+from actors.cli import ask, cache, demo, doctor, ingest, keys, settings, status, trace, up
 
 
 def build_app() -> typer.Typer:
@@ -18,6 +18,7 @@ def build_app() -> typer.Typer:
     app.command()(up.up)
     app.command()(up.down)
     app.command()(status.status)
+    app.command()(trace.trace)
     app.command()(ingest.ingest)
     app.command()(ask.ask)
     app.command()(ask.chat)

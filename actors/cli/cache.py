@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-import grpc
 import typer
 from rich.table import Table
 from rich.text import Text
@@ -15,13 +14,12 @@ from rich.tree import Tree
 from actors.cli.console import plain, results, table, write_json
 from actors.cli.options import AsJson, ConfigFile, Settings, settings_in_force
 from actors.cli.status import Supervisor, seats_of
-from cluster.errors import NotFound
+from actors.cli.workers import asked, ready_workers
 from cluster.knowledge.keys import NodeKey
 from cluster.knowledge.snapshot import CacheSnapshot, NodeStatus
-from cluster.scheduling.membership import Member, Role
+from cluster.scheduling.membership import Member
 from cluster.wire.cache import snapshot_from_pb
-from cluster.wire.status import from_rpc_error
-from protos.thoth.v1 import worker_pb2, worker_pb2_grpc
+from protos.thoth.v1 import worker_pb2
 
 _TIMEOUT_S = 30.0
 
@@ -55,9 +53,7 @@ def show(
 ) -> None:
     """Show the knowledge tree of every worker: what is used now, then the most valuable nodes."""
     seats = seats_of(settings_in_force(config, settings), supervisor)
-    workers = [s.member for s in seats if s.member.role is Role.GPU_WORKER and s.member.is_ready]
-    if not workers:
-        raise NotFound("no gpu_worker is ready: see `thoth status`")
+    workers = ready_workers(seat.member for seat in seats)
     found = [WorkerCache(worker.name, _ask(worker, max_nodes)) for worker in workers]
     if as_json:
         write_json([_plain(worker) for worker in found])
@@ -67,14 +63,8 @@ def show(
 
 
 def _ask(worker: Member, max_nodes: int) -> CacheSnapshot:
-    """Raises the worker's refusal, or Unavailable when it does not answer."""
     request = worker_pb2.DescribeCacheRequest(max_nodes=max_nodes)
-    with grpc.insecure_channel(worker.address) as channel:
-        stub = worker_pb2_grpc.GpuWorkerServiceStub(channel)
-        try:
-            return snapshot_from_pb(stub.DescribeCache(request, timeout=_TIMEOUT_S))
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from None
+    return snapshot_from_pb(asked(worker, lambda s: s.DescribeCache(request, timeout=_TIMEOUT_S)))
 
 
 def _plain(worker: WorkerCache) -> dict[str, object]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
 
 import grpc
 import httpx
 import typer
+from rich.table import Table
 
 from actors.cli.console import results, table, write_json
 from actors.cli.options import AsJson, ConfigFile, Settings, settings_in_force
 from actors.cli.runfile import RunFile
+from actors.cli.workers import load_of
 from actors.roles import Endpoints
 from cluster.config import ThothConfig
-from cluster.errors import Unavailable
-from cluster.scheduling.membership import Member
+from cluster.errors import ThothError, Unavailable
+from cluster.request import WorkerLoad
+from cluster.scheduling.membership import Member, Role
 from cluster.wire.members import member_from_pb
 from cluster.wire.status import from_rpc_error
 from protos.thoth.v1 import supervisor_pb2, supervisor_pb2_grpc
@@ -38,14 +43,24 @@ class Seat:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """A gpu_worker's load, as it says itself."""
+
+    worker: str
+    load: WorkerLoad
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """`why` says what is missing when `is_ready` is false."""
+    """`why` says what is missing when `is_ready` is false; `loads` are those of the gpu_workers
+    that answer."""
 
     is_ready: bool
     why: str
     http: str
     uptime_s: float
     seats: tuple[Seat, ...]
+    loads: tuple[WorkerStatus, ...] = ()
 
 
 def status(
@@ -76,7 +91,16 @@ def look(config: ThothConfig, supervisor: str | None) -> Report:
     seats = tuple(_seat(status) for status in described.members)
     absent = [seat.member.name for seat in seats if not seat.member.is_ready]
     why = why or (f"not ready: {', '.join(absent)}" if absent else "")
-    return Report(not why, why, http, described.uptime_s, seats)
+    loads = tuple(_loads(seat.member for seat in seats))
+    return Report(not why, why, http, described.uptime_s, seats, loads)
+
+
+def _loads(members: Iterable[Member]) -> Iterator[WorkerStatus]:
+    """Whoever does not answer has no load: its seat says the rest."""
+    for member in members:
+        if member.role is Role.GPU_WORKER and member.is_ready:
+            with suppress(ThothError):
+                yield WorkerStatus(member.name, load_of(member, _TIMEOUT_S))
 
 
 def seats_of(config: ThothConfig, supervisor: str | None) -> tuple[Seat, ...]:
@@ -137,8 +161,27 @@ def _show(report: Report) -> None:
         for member in (seat.member for seat in report.seats if seat.member.runs_on):
             said = f"{member.name} runs on {member.runs_on}"
             console.print(said, markup=False, soft_wrap=True)
+    if report.loads:
+        console.print(_load_table(report.loads))
     said = "ready" if report.is_ready else report.why
     console.print(f"{report.http}: {said}", markup=False, soft_wrap=True)
+
+
+def _load_table(loads: Iterable[WorkerStatus]) -> Table:
+    """Of the device's blocks those that no request and no document in use holds are free."""
+    rows = table("", "worker", "running", "waiting", "blocks free", "on host", "host blocks free")
+    for worker, load in ((each.worker, each.load) for each in loads):
+        free = load.num_free_blocks + load.num_evictable_blocks
+        host_free = load.num_host_blocks - load.num_lent_host_blocks
+        rows.add_row(
+            worker,
+            str(load.num_running),
+            str(load.num_waiting),
+            f"{free} of {load.num_blocks}",
+            str(load.num_on_host),
+            f"{host_free} of {load.num_host_blocks}" if load.num_host_blocks else "-",
+        )
+    return rows
 
 
 def _row(seat: Seat) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ end      collect the parts, and fold those of a row in the order of its context
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -54,13 +55,12 @@ class SpreadAttention:
         own = plan.parts.get(Home.DEVICE)
         self._own = backend.prepare(own.attention) if own is not None else None
         self._exchanges: dict[Home, Exchange] = {}
-        try:
+        with ExitStack() as opened:
             for home, part in plan.parts.items():
                 if home is not Home.DEVICE:
-                    self._exchanges[home] = ports[home].prepare(part)
-        except BaseException:
-            self.close()
-            raise
+                    exchange = self._exchanges[home] = ports[home].prepare(part)
+                    opened.callback(exchange.close)
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> SpreadAttention:
         return self
@@ -74,8 +74,7 @@ class SpreadAttention:
         self.close()
 
     def close(self) -> None:
-        for exchange in self._exchanges.values():
-            exchange.close()
+        self._opened.close()
 
     @property
     def busy_s(self) -> float:

@@ -171,6 +171,24 @@ class CacheConfig(Section):
         return tiers
 
 
+class OffloadConfig(Section):
+    """Requests whose own keys and values lie in the host tier of their gpu_worker, and are attended
+    there, while the device has no room for them."""
+
+    mode: Literal["gpu_only", "neo", "adaptive"] = Field(
+        "gpu_only",
+        description="gpu_only: never; who finds no room waits, or is computed again. neo: as "
+        "published. adaptive: where it is worth it, by what was measured at start and by every "
+        "step since.",
+    )
+    progress_steps: Count = Field(
+        32, description="Who decodes on the host computes a token at least every so many steps."
+    )
+    host_share: float = Field(
+        0.5, ge=0, le=1, description="Share of the host tier that requests may take of documents."
+    )
+
+
 class RetrieverConfig(Section):
     """Documents, their chunks and the index."""
 
@@ -230,6 +248,7 @@ class ThothConfig(Section):
     gpu_worker: GpuWorkerConfig = Field(default_factory=GpuWorkerConfig)
     attention_worker: AttentionWorkerConfig = Field(default_factory=AttentionWorkerConfig)
     cache: CacheConfig = Field(default_factory=CacheConfig)
+    offload: OffloadConfig = Field(default_factory=OffloadConfig)
     retriever: RetrieverConfig = Field(default_factory=RetrieverConfig)
     gateway: GatewayConfig = Field(default_factory=GatewayConfig)
     supervisor: SupervisorConfig = Field(default_factory=SupervisorConfig)

@@ -1,22 +1,13 @@
-"""From a model folder and a handful of choices to an engine that runs.
-
-    device  backend    attention          decoder            weights
-    cpu     native     thoth_kernels      thoth_kernels      float32, int8
-    cpu     torch      torch reference    torch              float32
-    cuda    native     Triton             torch              float32, float16, bfloat16
-    cuda    torch      torch reference    torch              float32, float16, bfloat16
-
-Sums are float32 everywhere.
-"""
+"""From a model folder and a handful of choices to an engine that runs."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import TypeAlias
 
 import torch
 
@@ -28,13 +19,24 @@ from cluster.attention.shared_memory import MAX_ROW_NUMBERS, ChannelSizes
 from cluster.blocks.pool import BlockPool
 from cluster.blocks.segment import Home
 from cluster.clock import Clock
+from cluster.engine.bench import Bench
 from cluster.engine.device import open_device
 from cluster.engine.engine import Engine
 from cluster.engine.forward import EagerForward, Elsewhere, Forward, HostMemory, OpenGate
 from cluster.engine.host_attention import HostAttention
+from cluster.engine.host_bench import HostBench
 from cluster.engine.kv_cache import KvCache, KvShape
-from cluster.engine.prefill_profile import Bench
-from cluster.engine.shelves import DeviceMemory, Shelves, Shelving, open_arena, open_shelves
+from cluster.engine.options import (
+    Backend,
+    Device,
+    EngineOptions,
+    KvFormat,
+    computed_by,
+    describe,
+    resolved,
+)
+from cluster.engine.shelves import DeviceMemory, Shelves, open_arena, open_shelves
+from cluster.engine.stage_profile import device_costs
 from cluster.engine.tiers.copies import Copier, ThreadCopier
 from cluster.engine.tiers.cuda_copies import CudaCopier
 from cluster.engine.tiers.host_arena import HostArena
@@ -48,80 +50,17 @@ from cluster.models.folder import load_decoder
 from cluster.models.native import NativeDecoder, Precision
 from cluster.scheduling.iteration import IterationScheduler
 from cluster.scheduling.limits import IterationLimits
+from cluster.scheduling.offload import Offload, OffloadMode
+from cluster.scheduling.stages import HostCosts
 
 log = logging.getLogger(__name__)
 
 
-class Device(StrEnum):
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-class Backend(StrEnum):
-    """AUTO is NATIVE where that can be, TORCH elsewhere."""
-
-    AUTO = "auto"
-    NATIVE = "native"
-    TORCH = "torch"
-
-
-class WeightFormat(StrEnum):
-    """AUTO is the fastest that device and backend offer and that keeps perplexity: the first of
-    their row in `_WEIGHTS`."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
-    INT8 = "int8"
-    FLOAT16 = "float16"
-    BFLOAT16 = "bfloat16"
-
-
-class KvFormat(StrEnum):
-    FLOAT32 = "float32"
-    FLOAT16 = "float16"
-    BFLOAT16 = "bfloat16"
-
-
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 CPU_BLOCKS = 2048
 
-# What each device and backend can multiply with.
-_WEIGHTS = {
-    (Device.CPU, Backend.NATIVE): (WeightFormat.INT8, WeightFormat.FLOAT32),
-    (Device.CPU, Backend.TORCH): (WeightFormat.FLOAT32,),
-    (Device.CUDA, Backend.NATIVE): (
-        WeightFormat.BFLOAT16,
-        WeightFormat.FLOAT16,
-        WeightFormat.FLOAT32,
-    ),
-    (Device.CUDA, Backend.TORCH): (
-        WeightFormat.BFLOAT16,
-        WeightFormat.FLOAT16,
-        WeightFormat.FLOAT32,
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """What a user chooses. `threads` are for the cpu; `kv_blocks` None is 2,048 on the cpu and what
-    fits on cuda; `context_tokens` None is what the model was trained for. `deterministic` pads the
-    rows of torch's products on the cpu, whose bits else depend on the batch: the native ones never
-    do. `shelving` says where documents' keys and values are kept; by default nowhere."""
-
-    device: Device = Device.CPU
-    backend: Backend = Backend.AUTO
-    weights: WeightFormat = WeightFormat.AUTO
-    kv: KvFormat = KvFormat.FLOAT32
-    threads: int = 1
-    deterministic: bool = True
-    kv_blocks: int | None = None
-    step_tokens: int = 512
-    max_running: int = 32
-    max_waiting: int = 128
-    context_tokens: int | None = None
-    shelving: Shelving = field(default_factory=Shelving)
+Cpu: TypeAlias = NativeBackend | ReferenceBackend
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +96,7 @@ def assemble_engine(
     options = resolved(options)
     torch.set_num_threads(options.threads)
     device = open_device(options.device)
-    decoder = load_decoder(folder, device, _DTYPES.get(options.weights, torch.float32))
+    decoder = load_decoder(folder, device, DTYPES.get(options.weights, torch.float32))
     config = decoder.config
     context_tokens = min(options.context_tokens or config.max_position, config.max_position)
     limits = IterationLimits(
@@ -171,39 +110,32 @@ def assemble_engine(
     layout = KvLayout(shape, kv_fingerprint(model_digest, computed_by(options), shape))
     cpu = _cpu_attention(options)
     arena = open_arena(options.shelving, layout, kept)
-    port = None if arena is None else FallbackPort(LocalPort(cpu, arena.k, arena.v))
-    ports: dict[Home, AttentionPort] = {}
-    host = None
-    if arena is not None and port is not None:
-        ports = {Home.HOST: port, Home.STREAMED: LocalPort(cpu, arena.k, arena.v)}
-        host = HostMemory(arena.k, arena.v, cpu)
+    host = None if arena is None else _Host.of(arena, cpu, _sizes(config, options), clock)
     copier = None if arena is None else _copier(device, arena)
-    memory = _Memory(num_blocks, shape, cpu, Elsewhere(ports, copier or OpenGate(), host))
+    memory = _Memory(num_blocks, shape, cpu, _elsewhere(host, copier))
     forward, kv = _forward(options, decoder, memory, limits)
     said = describe(options)
     log.info("computing with %s, %d KV blocks", said, num_blocks)
-    shelves = open_shelves(
-        options.shelving,
-        DeviceMemory(
-            pool=BlockPool(num_blocks),
-            kv=kv,
-            layout=layout,
-            bench=Bench(forward, num_blocks, context_tokens, options.step_tokens, clock),
-            num_threads=options.threads,
-            copier=copier,
-        ),
-        arena,
-        () if arena is None or kept is None else arena.scan(),
+    device_memory = DeviceMemory(
+        pool=BlockPool(num_blocks),
+        kv=kv,
+        layout=layout,
+        bench=Bench(forward, num_blocks, context_tokens, options.step_tokens, clock),
+        num_threads=options.threads,
+        copier=copier,
     )
+    own = None if host is None else host.costs(is_beside=options.device is Device.CUDA)
+    offload = _offload(options, device_memory, own)
+    on_host = () if arena is None or kept is None else arena.scan()
+    shelves = open_shelves(options.shelving, device_memory, arena, on_host)
     attention = None
-    if port is not None and arena is not None and isinstance(cpu, NativeBackend):
-        sizes = _channel_sizes(config, options)
+    if host is not None and own is not None and isinstance(cpu, NativeBackend):
         own_block_s = shelves.cache.transfer.attend_block_s
-        attention = HostAttention(port, arena, sizes, clock, own_block_s)
+        attention = HostAttention(host.port, host.bench, own, own_block_s)
     engine = Engine(
         forward=forward,
         vocab_size=config.vocab_size,
-        scheduler=IterationScheduler(limits, shelves.cache),
+        scheduler=IterationScheduler(limits, shelves.cache, offload),
         clock=clock,
         host=shelves.host,
         disk=shelves.disk,
@@ -212,7 +144,45 @@ def assemble_engine(
     return Assembled(engine, shelves, said, context_tokens, kv.shape.block_bytes)
 
 
-def _channel_sizes(config: DecoderConfig, options: EngineOptions) -> ChannelSizes:
+@dataclass(frozen=True, slots=True)
+class _Host:
+    """The host's memory, and who attends it."""
+
+    arena: HostArena
+    port: FallbackPort
+    bench: HostBench
+
+    @classmethod
+    def of(cls, arena: HostArena, cpu: Cpu, sizes: ChannelSizes, clock: Clock) -> _Host:
+        port = FallbackPort(LocalPort(cpu, arena.k, arena.v))
+        return cls(arena, port, HostBench(arena, sizes, clock))
+
+    def costs(self, *, is_beside: bool) -> HostCosts:
+        """Of this process."""
+        return self.bench.costs(self.port.own, is_beside=is_beside)
+
+
+def _elsewhere(host: _Host | None, copier: Copier | None) -> Elsewhere:
+    if host is None or copier is None:
+        return Elsewhere({}, OpenGate(), None)
+    own, arena = host.port.own, host.arena
+    ports: dict[Home, AttentionPort] = {Home.HOST: host.port, Home.STREAMED: own}
+    return Elsewhere(ports, copier, HostMemory(arena.k, arena.v, own.backend))
+
+
+def _offload(options: EngineOptions, memory: DeviceMemory, own: HostCosts | None) -> Offload:
+    """The mode, with what it costs here; without a host's memory there is but `gpu_only`."""
+    mode = options.offload.mode
+    if mode is OffloadMode.GPU_ONLY:
+        return Offload()
+    if own is None:
+        log.warning("offload %s needs a host tier, and there is none: gpu_only", mode)
+        return Offload()
+    costs = device_costs(memory.bench, options.shelving.notes, memory.name)
+    return options.offload.with_costs(costs.with_host(own))
+
+
+def _sizes(config: DecoderConfig, options: EngineOptions) -> ChannelSizes:
     """Steps that need more than this do without a worker."""
     most = MAX_ROW_NUMBERS // (config.num_heads * config.head_dim)
     rows = min(options.step_tokens, most)
@@ -237,7 +207,7 @@ class _Memory:
 
     num_blocks: int
     shape: KvShape
-    cpu: NativeBackend | ReferenceBackend
+    cpu: Cpu
     elsewhere: Elsewhere
 
 
@@ -245,7 +215,7 @@ def _copier(device: torch.device, arena: HostArena) -> Copier:
     return CudaCopier(device, arena) if device.type == "cuda" else ThreadCopier()
 
 
-def _cpu_attention(options: EngineOptions) -> NativeBackend | ReferenceBackend:
+def _cpu_attention(options: EngineOptions) -> Cpu:
     """The device's own on the cpu, so that a host's states have its bits."""
     is_native = options.backend is Backend.NATIVE
     if is_native and (options.device is Device.CPU or kernels_available()):
@@ -293,37 +263,4 @@ def cuda() -> ModuleType:
 
 
 def kv_shape(config: DecoderConfig, kv: KvFormat = KvFormat.FLOAT32) -> KvShape:
-    return KvShape(config.num_layers, config.num_kv_heads, config.head_dim, _DTYPES[kv])
-
-
-def resolved(options: EngineOptions) -> EngineOptions:
-    """Without AUTO. Raises Unsupported for weights that device and backend do not multiply with."""
-    backend = options.backend
-    if backend is Backend.AUTO:
-        is_native = options.device is Device.CUDA or kernels_available()
-        backend = Backend.NATIVE if is_native else Backend.TORCH
-    offered = _WEIGHTS[options.device, backend]
-    weights = offered[0] if options.weights is WeightFormat.AUTO else options.weights
-    if weights not in offered:
-        raise Unsupported(
-            f"{weights} weights are not computed on {options.device} by the {backend} backend",
-            field="gpu_worker.weights",
-            limit=" or ".join(offered),
-        )
-    return replace(options, backend=backend, weights=weights)
-
-
-def describe(options: EngineOptions) -> str:
-    """One line: what computes, and on how many threads."""
-    if options.device is not Device.CPU:
-        return computed_by(options)
-    return f"{computed_by(options)}, {options.threads} thread{'s' * (options.threads > 1)}"
-
-
-def computed_by(options: EngineOptions) -> str:
-    """Device, backend with its instruction set, weights and KV: all that bits may depend on."""
-    options = resolved(options)
-    name = "torch"
-    if options.backend is Backend.NATIVE:
-        name = "triton" if options.device is Device.CUDA else f"thoth_kernels {kernels().isa()}"
-    return f"{options.device}: {name}, {options.weights} weights, {options.kv} KV"
+    return KvShape(config.num_layers, config.num_kv_heads, config.head_dim, DTYPES[kv])

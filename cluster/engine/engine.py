@@ -5,7 +5,7 @@ The engine belongs to one thread. It knows token ids and no text, blocks and no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -18,9 +18,17 @@ from cluster.engine.host_attention import HostAttention
 from cluster.engine.sampling import Drawn, Sampler
 from cluster.engine.step import lay_out
 from cluster.errors import InvalidArgument, ThothError
-from cluster.ids import RequestId
+from cluster.ids import BlockId, RequestId
 from cluster.knowledge.cache import KnowledgeCache
-from cluster.knowledge.commands import DiskCommand, DiskDone, Move, num_ready
+from cluster.knowledge.commands import (
+    DiskCommand,
+    DiskDone,
+    Move,
+    PageIn,
+    PageOut,
+    SwapOut,
+    num_ready,
+)
 from cluster.knowledge.keys import NodeKey
 from cluster.knowledge.snapshot import CacheSums, sums
 from cluster.request import Request, TokenLogprobs, WorkerLoad
@@ -65,7 +73,8 @@ class StepReport:
 
     `logprobs` are those of the new tokens, of requests that asked for them. What `failed` has no
     token and is over; nobody else is touched. `why` and `times` are those of the plan's
-    sub-batches, `request_ids` whose rows were in each, and `begun_s` is when the first one began.
+    sub-batches, `request_ids` whose rows were in each, and `begun_s` is when the first one began,
+    after `decide_s`; drawing tokens took `draw_s`.
     """
 
     tokens: tuple[tuple[RequestId, int], ...] = ()
@@ -81,6 +90,8 @@ class StepReport:
     why: Why = field(default_factory=Why)
     times: tuple[StageTimes, ...] = ()
     begun_s: float = 0.0
+    decide_s: float = 0.0
+    draw_s: float = 0.0
     request_ids: tuple[tuple[RequestId, ...], ...] = ()
 
 
@@ -136,7 +147,8 @@ class Engine:
         plan = self._plan(started_s)
         begun_s = self.clock.now_s()
         try:
-            outcomes, times = self._run(plan)
+            self._await_host(plan)
+            outcomes, times, draw_s = self._run(plan)
         finally:
             self._end_moves(plan)
         drawn = {id: token for id, token in outcomes.items() if isinstance(token, Drawn)}
@@ -144,7 +156,7 @@ class Engine:
         now_s = self.clock.now_s()
         self._learn(plan, now_s - begun_s)
         if times:
-            self.scheduler.measured(times)
+            self.scheduler.measured(times, _rest_s(plan, times, now_s - started_s))
         outcome = self.scheduler.record(
             {id: token.token_id for id, token in drawn.items()},
             now_s,
@@ -166,6 +178,8 @@ class Engine:
             why=plan.why,
             times=times,
             begun_s=begun_s,
+            decide_s=begun_s - started_s,
+            draw_s=draw_s,
             request_ids=tuple(tuple(c.request_id for c in batch) for batch in plan.batches),
         )
 
@@ -176,6 +190,7 @@ class Engine:
         preempted: list[RequestId] = []
         if self.attention is not None:
             self.cache.attended_in(self.attention.block_s)
+            self.scheduler.offload.costs.attended_by(self.attention.costs)
         while True:
             plan = self.scheduler.plan(now_s)
             finished += plan.finished
@@ -193,6 +208,14 @@ class Engine:
         if self.disk and count:
             self.disk.submit(plan.disk[:count])
         return replace(plan, disk=plan.disk[count:])
+
+    def _await_host(self, plan: StepPlan) -> None:
+        """A step may touch a layer of the device before the host's side of it is copied: where it
+        attends or writes the same blocks of the host, it waits for all."""
+        moves = (m.host for m in plan.moves if isinstance(m, SwapOut | PageOut | PageIn))
+        moving = {block for blocks in moves for block in blocks}
+        if self.host and moving and not moving.isdisjoint(_on_host(plan)):
+            self.host.finish()
 
     def _end_moves(self, plan: StepPlan) -> None:
         if self.host and plan.moves:
@@ -224,17 +247,34 @@ class Engine:
 
     def _run(
         self, plan: StepPlan
-    ) -> tuple[dict[RequestId, Drawn | ThothError], tuple[StageTimes, ...]]:
-        """What was drawn, and what the sub-batches have taken as far as that is known."""
+    ) -> tuple[dict[RequestId, Drawn | ThothError], tuple[StageTimes, ...], float]:
+        """What was drawn, what the sub-batches have taken as far as that is known, and what drawing
+        has."""
         if not plan.batches:
-            return {}, ()
+            return {}, (), 0.0
         steps = [lay_out(batch) for batch in plan.batches]
         draws = [draw for step in steps for draw in step.draws]
         computed = self.forward.compute(steps)
+        computed_s = self.clock.now_s()
         outcomes = self.sampler.draw(computed.logits, draws)
+        draw_s = self.clock.now_s() - computed_s
         ids = (draw.request_id for draw in draws)
-        return dict(zip(ids, outcomes, strict=True)), computed.times
+        return dict(zip(ids, outcomes, strict=True)), computed.times, draw_s
 
 
 def _prefill_rows(plan: StepPlan) -> int:
     return sum(len(c.token_ids) for c in plan.chunks if len(c.token_ids) > 1)
+
+
+def _rest_s(plan: StepPlan, times: Sequence[StageTimes], seconds: float) -> float | None:
+    """Of a step's seconds, those of no sub-batch; None where copies were waited for too."""
+    if plan.moves:
+        return None
+    return max(0.0, seconds - sum(t.linear_s + t.device_s + t.waited_s for t in times))
+
+
+def _on_host(plan: StepPlan) -> Iterator[BlockId]:
+    for chunk in plan.chunks:
+        for segment in chunk.segments:
+            if segment.home is not Home.DEVICE:
+                yield from segment.blocks

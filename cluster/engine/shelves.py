@@ -18,8 +18,9 @@ import torch
 
 from cluster.blocks.pool import BLOCK_TOKENS, BlockPool
 from cluster.clock import Clock
+from cluster.engine.bench import Bench
 from cluster.engine.kv_cache import KvCache
-from cluster.engine.prefill_profile import Bench, prefill_cost
+from cluster.engine.prefill_profile import prefill_cost
 from cluster.engine.tiers.copies import Copier
 from cluster.engine.tiers.disk_store import DiskStore
 from cluster.engine.tiers.host_arena import HostArena
@@ -119,6 +120,11 @@ class DeviceMemory:
     num_threads: int
     copier: Copier | None = None
 
+    @property
+    def name(self) -> str:
+        """Of what is measured here, when it is remembered."""
+        return f"{self.layout.fingerprint.hex()}-{self.num_threads}"
+
 
 def open_shelves(
     shelving: Shelving,
@@ -133,8 +139,7 @@ def open_shelves(
     """
     if not shelving.tiers:
         return Shelves(no_cache(device.pool))
-    name = f"{device.layout.fingerprint.hex()}-{device.num_threads}"
-    prefill = prefill_cost(device.bench, shelving.notes, name)
+    prefill = prefill_cost(device.bench, shelving.notes, device.name)
     mover = None if arena is None else Mover(device.kv, arena, device.copier)
     disk = None if arena is None else _open_disk(shelving, arena)
     stride = device.layout.stride_bytes

@@ -19,12 +19,13 @@ class Eviction(StrEnum):
 
 @dataclass(slots=True)
 class CacheCounts:
-    """`moved_blocks` by (from, to). `faults`: copies that were damaged or could not be read, by
-    tier; `failed_writes` to disk. `attended_blocks` of the host were read by a request where they
-    lie."""
+    """`moved_blocks` of documents and `paged_blocks` of running requests, by (from, to). `faults`:
+    copies that were damaged or could not be read, by tier; `failed_writes` to disk.
+    `attended_blocks` of the host were read by a request where they lie."""
 
     evictions: Counter[tuple[Tier, Eviction]] = field(default_factory=Counter)
     moved_blocks: Counter[tuple[Tier, Tier]] = field(default_factory=Counter)
+    paged_blocks: Counter[tuple[Tier, Tier]] = field(default_factory=Counter)
     faults: Counter[Tier] = field(default_factory=Counter)
     inserted_tokens: int = 0
     attended_blocks: int = 0

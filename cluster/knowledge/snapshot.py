@@ -51,10 +51,11 @@ class CacheSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Blocks of a tier that only the cache uses."""
+    """Blocks of a tier; `num_lent` are those of running requests, and the rest is the cache's."""
 
     num_blocks: int
     num_free: int
+    num_lent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class CacheSums:
     attended_blocks: int = 0
     faults: Counter[Tier] = field(default_factory=Counter)
     failed_writes: int = 0
+    paged_blocks: Counter[tuple[Tier, Tier]] = field(default_factory=Counter)
 
 
 def sums(cache: KnowledgeCache) -> CacheSums:
@@ -81,13 +83,14 @@ def sums(cache: KnowledgeCache) -> CacheSums:
         counts.attended_blocks,
         counts.faults.copy(),
         counts.failed_writes,
+        counts.paged_blocks.copy(),
     )
 
 
 def _held(cache: KnowledgeCache) -> Iterator[tuple[Tier, Held]]:
     pool, capacity = cache.host.pool, cache.options.disk_blocks
     if pool.num_blocks:
-        yield Tier.HOST, Held(pool.num_blocks, pool.num_free)
+        yield Tier.HOST, Held(pool.num_blocks, pool.num_free, cache.host.num_lent)
     if capacity:
         yield Tier.DISK, Held(capacity, capacity - cache.disk.num_used)
 

@@ -122,10 +122,10 @@ class IterationScheduler:
                 sequence.cost_s = self._cost_s(sequence)
         return tuple(map(chunk_of, entries))
 
-    def measured(self, times: Collection[StageTimes]) -> None:
-        """The step that was planned last has taken so long, each sub-batch of it."""
+    def measured(self, times: Collection[StageTimes], rest_s: float | None = None) -> None:
+        """The step that was planned last has taken so long, each sub-batch of it, and the rest."""
         if times:
-            self.offload.costs.observed(self._why.works, times)
+            self.offload.costs.observed(self._why.works, times, rest_s)
 
     def damaged(self, keys: Collection[NodeKey]) -> None:
         """Moves of the plan found these copies damaged: the plan is void, and is to be made anew.
@@ -204,6 +204,7 @@ class IterationScheduler:
             num_host_blocks=requests.host_limit,
             num_lent_host_blocks=self.cache.host.num_lent,
             num_on_host=sum(s.home is Home.HOST for s in requests.running),
+            num_evictable_blocks=self.cache.tree.num_evictable,
         )
 
     def _cost_s(self, sequence: Sequence) -> float:

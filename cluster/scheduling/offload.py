@@ -20,14 +20,13 @@ class OffloadMode(StrEnum):
     ADAPTIVE = "adaptive"
 
 
-@dataclass(slots=True)
-class Offload:
-    """`costs` are believed at first and corrected by every step. Who decodes on the host gets a row
-    at least every `progress_steps` steps. Requests take at most `host_share` of the host's blocks:
-    the rest is for documents."""
+@dataclass(frozen=True, slots=True)
+class OffloadOptions:
+    """What a user chooses. Who decodes on the host gets a row at least every `progress_steps`
+    steps. Requests take at most `host_share` of the host's blocks: the rest is for documents.
+    Raises InvalidArgument."""
 
     mode: OffloadMode = OffloadMode.GPU_ONLY
-    costs: StageCosts = field(default_factory=free_costs)
     progress_steps: int = 32
     host_share: float = 0.5
 
@@ -42,3 +41,13 @@ class Offload:
             raise InvalidArgument(
                 f"host_share is {self.host_share}", field="host_share", limit="from 0 to 1"
             )
+
+    def with_costs(self, costs: StageCosts) -> Offload:
+        return Offload(self.mode, self.progress_steps, self.host_share, costs)
+
+
+@dataclass(frozen=True, slots=True)
+class Offload(OffloadOptions):
+    """`costs` are believed at first and corrected by every step."""
+
+    costs: StageCosts = field(default_factory=free_costs)

@@ -22,7 +22,7 @@ from cluster.errors import InvariantBroken
 from cluster.ids import RequestId
 from cluster.knowledge.cache import KnowledgeCache
 from cluster.knowledge.commands import PageIn, PageOut
-from cluster.knowledge.node import Blocks
+from cluster.knowledge.node import Blocks, Tier
 from cluster.request import FinishReason
 from cluster.scheduling.plan import Finished
 from cluster.scheduling.sequence import Held, Sequence
@@ -150,6 +150,7 @@ class Requests:
             return False
         if own:
             self.cache.host.moves.append(PageOut(own, lent))
+        self.cache.counts.paged_blocks[Tier.DEVICE, Tier.HOST] += len(own)
         self.pool.release(own)
         sequence.page(Home.HOST, lent)
         return True
@@ -160,6 +161,7 @@ class Requests:
         blocks = self.pool.allocate(len(own))
         if own:
             self.cache.host.moves.append(PageIn(own, blocks))
+        self.cache.counts.paged_blocks[Tier.HOST, Tier.DEVICE] += len(own)
         self.cache.host.take_back(own)
         sequence.page(Home.DEVICE, blocks)
 

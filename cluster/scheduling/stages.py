@@ -19,7 +19,7 @@ to each other as a layer's.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from math import exp, log
 
@@ -28,6 +28,8 @@ from cluster.errors import InvalidArgument
 # What one measurement moves: the whole curve, and of it the two points around.
 SCALE_RATE = 0.25
 POINT_RATE = 0.05
+# What one step moves the costs of its rest, which depend on what is drawn.
+REST_RATE = 0.1
 # What was not measured for so many steps, while it was wanted, is believed to cost less, step by
 # step, until it is tried; a trial that finds it dearer than that doubles the steps.
 PATIENCE = 8
@@ -137,6 +139,16 @@ def line(per_unit: float, at_least: float = 0.0) -> Curve:
     return Curve((0, 2**20), [at_least, at_least + per_unit * 2**20])
 
 
+@dataclass(frozen=True, slots=True)
+class HostCosts:
+    """Of whoever attends on the host: by keys, for each row besides, and whether that is done while
+    the device computes, or after it."""
+
+    keys: Curve
+    row_s: float
+    is_beside: bool
+
+
 @dataclass(slots=True)
 class StageCosts:
     """Seconds of the parts of a step, over all layers. Believed at first, then measured.
@@ -166,6 +178,13 @@ class StageCosts:
 
     def __post_init__(self) -> None:
         self._measured_scale = self.host.scale
+
+    def attended_by(self, host: HostCosts) -> None:
+        """Who attends on the host from now on; what was learnt of others is kept with them."""
+        if self.host is not host.keys:
+            self.host, self._measured_scale = host.keys, host.keys.scale
+            self.host_age, self.patience = 0, PATIENCE
+        self.host_row_s, self.is_beside = host.row_s, host.is_beside
 
     @property
     def is_doubted(self) -> bool:
@@ -215,8 +234,13 @@ class StageCosts:
         """Of a whole step."""
         return self.step_s + self.round_s(self.times(first), self.times(second))
 
-    def observed(self, works: Iterable[Work], times: Iterable[StageTimes]) -> None:
-        """What the sub-batches of a step have taken."""
+    def observed(
+        self, works: Iterable[Work], times: Collection[StageTimes], rest_s: float | None = None
+    ) -> None:
+        """What the sub-batches of a step have taken, and the rest of it, if nothing but deciding,
+        the head and drawing was in it."""
+        if rest_s is not None:
+            self.step_s += REST_RATE * (rest_s - self.step_s)
         self.host_age += 1
         for work, took in zip(works, times, strict=True):
             self.linear.observed(work.rows, took.linear_s)
@@ -225,13 +249,15 @@ class StageCosts:
                 self._observe_host(work, took.host_s)
 
     def _observe_device(self, work: Work, seconds: float) -> None:
-        """Attention of prompts and of decoding rows is measured together, and corrected in
-        proportion."""
+        """Attention of prompts, of decoding rows and the exchange with the host are measured
+        together, and corrected in proportion."""
         prefill_s, decode_s = self.prefill.at(work.prefill_keys), self.decode.at(work.device_tokens)
-        own_s = max(0.0, seconds - self._exchange_s(work))
-        ratio = own_s / max(prefill_s + decode_s, 1e-12)
+        predicted_s = prefill_s + decode_s + self._exchange_s(work)
+        ratio = min(MAX_RATIO, max(1 / MAX_RATIO, seconds / max(predicted_s, 1e-12)))
         self.prefill.observed(work.prefill_keys, ratio * prefill_s)
         self.decode.observed(work.device_tokens, ratio * decode_s)
+        if work.host_rows:
+            self.exchange_s *= ratio**SCALE_RATE
 
     def _observe_host(self, work: Work, seconds: float) -> None:
         predicted = self.host_s(work.host_rows, work.host_tokens)

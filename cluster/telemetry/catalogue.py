@@ -12,13 +12,12 @@ document cannot become one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import product
-
 from cluster.knowledge.counts import Eviction
 from cluster.knowledge.node import Tier
 from cluster.request import FinishReason
 from cluster.scheduling.membership import Role
+from cluster.scheduling.plan import PlanKind
+from cluster.telemetry.declared import Counter, Gauge, Histogram, Label, Objective
 
 # vLLM's buckets for the time to first token, in seconds: dashboards made for one fit the other.
 TIME_TO_FIRST_TOKEN_BUCKETS_S = (
@@ -36,61 +35,6 @@ SHORT_BUCKETS_S = (
     *(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 TOKEN_BUCKETS = tuple(float(2**n) for n in range(14))
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """A dimension of a metric, with all the values it can take."""
-
-    name: str
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One row of the catalogue. `name` is what Prometheus sees."""
-
-    name: str
-    help: str
-    labels: tuple[Label, ...] = ()
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        return tuple(label.name for label in self.labels)
-
-    @property
-    def children(self) -> tuple[tuple[str, ...], ...]:
-        """Every combination of label values, in the order of `label_names`; none without labels."""
-        return tuple(product(*(label.values for label in self.labels))) if self.labels else ()
-
-
-@dataclass(frozen=True, slots=True)
-class Counter(Metric):
-    """Only grows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gauge(Metric):
-    """Goes up and down."""
-
-
-@dataclass(frozen=True, slots=True)
-class Histogram(Metric):
-    """Counts observations up to each of its upper bounds, `+Inf` understood."""
-
-    buckets: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """A promise to users: `ratio` of the observations of `metric` are at most `threshold`.
-
-    The threshold is one of the metric's bucket bounds: the ratio is counted, not interpolated.
-    """
-
-    metric: Histogram
-    threshold: float
-    ratio: float
 
 
 _ROLE = Label("role", tuple(map(str, Role)))
@@ -237,6 +181,51 @@ ATTENTION_LOST = Counter(
     "Attention workers that were lost while they attended: the step went on without them.",
 )
 
+# Offloading of a GPU worker: requests on the host, and the stages of its steps.
+_BATCH = Label("batch", ("first", "second"))
+_STAGE = Label("stage", ("linear", "device_attention", "host_attention", "waited"))
+NUM_REQUESTS_ON_HOST = Gauge(
+    "thoth_num_requests_on_host",
+    "Running requests whose own keys and values lie on the host.",
+)
+PAGED_BYTES = Counter(
+    "thoth_paged_bytes_total",
+    "Keys and values of running requests that were copied from one memory to the other.",
+    (Label("direction", ("device_to_host", "host_to_device")),),
+)
+STEPS = Counter(
+    "thoth_steps_total",
+    "Steps that computed something, by how: without the host, with it beside one batch, or in two "
+    "sub-batches that take turns.",
+    (Label("kind", tuple(map(str, PlanKind))),),
+)
+STAGE_SECONDS = Counter(
+    "thoth_stage_seconds_total",
+    "Seconds of each sub-batch by stage, over all layers, where they were measured; waited are the "
+    "device's for the host.",
+    (_BATCH, _STAGE),
+)
+PREDICTED_STAGE_SECONDS = Counter(
+    "thoth_predicted_stage_seconds_total",
+    "What the plans had predicted for the stages that were measured; nobody predicts waiting.",
+    (_BATCH, _STAGE),
+)
+STEP_BUSY_SECONDS = Counter(
+    "thoth_step_busy_seconds_total",
+    "Seconds in which a side computed in the steps whose stages were measured.",
+    (Label("side", ("device", "host")),),
+)
+TIMED_STEP_SECONDS = Counter(
+    "thoth_timed_step_seconds_total",
+    "Seconds of the steps whose stages were measured: what of them no side was busy, it was idle.",
+)
+PREDICTED_STEP_SECONDS = Counter(
+    "thoth_predicted_step_seconds_total", "What the plans had predicted for whole steps."
+)
+MEASURED_STEP_SECONDS = Counter(
+    "thoth_measured_step_seconds_total", "Seconds of the steps for which there was a prediction."
+)
+
 # Retriever.
 RETRIEVAL_SECONDS = Histogram(
     "thoth_retrieval_seconds",
@@ -290,6 +279,15 @@ CATALOGUE: tuple[Counter | Gauge | Histogram, ...] = (
     ATTENTION_UNPINNED,
     ATTENTION_ATTACHED,
     ATTENTION_LOST,
+    NUM_REQUESTS_ON_HOST,
+    PAGED_BYTES,
+    STEPS,
+    STAGE_SECONDS,
+    PREDICTED_STAGE_SECONDS,
+    STEP_BUSY_SECONDS,
+    TIMED_STEP_SECONDS,
+    PREDICTED_STEP_SECONDS,
+    MEASURED_STEP_SECONDS,
     RETRIEVAL_SECONDS,
     DOCUMENTS,
     CHUNKS,
@@ -303,10 +301,3 @@ OBJECTIVES: tuple[Objective, ...] = (
     Objective(TIME_TO_FIRST_TOKEN_SECONDS, threshold=10.0, ratio=0.95),
     Objective(INTER_TOKEN_LATENCY_SECONDS, threshold=0.2, ratio=0.95),
 )
-
-
-def series_of(metric: Metric) -> frozenset[str]:
-    """The names under which a metric's samples appear in queries."""
-    if isinstance(metric, Histogram):
-        return frozenset(metric.name + suffix for suffix in ("_bucket", "_sum", "_count"))
-    return frozenset({metric.name})

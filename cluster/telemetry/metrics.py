@@ -17,7 +17,7 @@ from typing import TypeVar
 import prometheus_client as prometheus
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from cluster.telemetry.catalogue import Counter, Gauge, Histogram, Metric
+from cluster.telemetry.declared import Counter, Gauge, Histogram, Metric
 
 PATH = "/metrics"
 # A peer that connects and then says nothing is let go after this.

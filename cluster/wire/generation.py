@@ -158,6 +158,10 @@ def load_to_pb(load: WorkerLoad) -> worker_pb2.WorkerLoad:
         num_cached_blocks=load.num_cached_blocks,
         max_waiting=load.max_waiting,
         max_running=load.max_running,
+        num_evictable_blocks=load.num_evictable_blocks,
+        num_host_blocks=load.num_host_blocks,
+        num_lent_host_blocks=load.num_lent_host_blocks,
+        num_on_host=load.num_on_host,
     )
 
 
@@ -171,4 +175,8 @@ def load_from_pb(message: worker_pb2.WorkerLoad) -> WorkerLoad:
         num_cached_blocks=message.num_cached_blocks,
         max_waiting=message.max_waiting,
         max_running=message.max_running,
+        num_evictable_blocks=message.num_evictable_blocks,
+        num_host_blocks=message.num_host_blocks,
+        num_lent_host_blocks=message.num_lent_host_blocks,
+        num_on_host=message.num_on_host,
     )

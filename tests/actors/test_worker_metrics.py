@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,8 @@ from cluster.knowledge.counts import Eviction
 from cluster.knowledge.node import Tier
 from cluster.knowledge.snapshot import CacheSums, Held
 from cluster.request import CachedTokens, FinishReason, WorkerLoad
-from cluster.scheduling.plan import Finished, FirstToken
+from cluster.scheduling.plan import Finished, FirstToken, PlanKind, Why
+from cluster.scheduling.stages import StageTimes, Work
 from cluster.telemetry.metrics import Metrics
 
 LOAD = WorkerLoad(num_blocks=100, num_free_blocks=30, num_cached_blocks=50)
@@ -50,7 +52,7 @@ class Watched:
         )
 
 
-def sums(times: int, **more: int) -> CacheSums:
+def sums(times: int, failed_writes: int = 0) -> CacheSums:
     """The cache after it did the same so often."""
     return CacheSums(
         num_nodes=7,
@@ -58,7 +60,7 @@ def sums(times: int, **more: int) -> CacheSums:
         evictions=Counter({(Tier.DEVICE, Eviction.MOVED): 3 * times}),
         moved_blocks=Counter({(Tier.DEVICE, Tier.HOST): 2 * times}),
         faults=Counter({Tier.DISK: times}),
-        **more,
+        failed_writes=failed_writes,
     )
 
 
@@ -115,3 +117,69 @@ def test_the_blocks_of_a_tier_are_free_used_or_cached() -> None:
     for state, num_blocks in (("free", 10), ("cached", 30), ("used", 0)):
         assert watched.read("thoth_kv_blocks", "host", state) == num_blocks
     assert watched.read("thoth_kv_blocks", "disk") == 0
+
+
+def test_blocks_of_the_host_that_requests_hold_are_used_and_not_cached() -> None:
+    watched = Watched()
+    watched.stepped(StepReport(cache=CacheSums(held={Tier.HOST: Held(40, 10, num_lent=12)})))
+    for state, num_blocks in (("free", 10), ("used", 12), ("cached", 18)):
+        assert watched.read("thoth_kv_blocks", "host", state) == num_blocks
+
+
+def test_what_is_paged_is_counted_beside_what_documents_move() -> None:
+    watched = Watched(block_bytes=1000)
+    for times in (1, 3):
+        paged = Counter({(Tier.DEVICE, Tier.HOST): 5 * times, (Tier.HOST, Tier.DEVICE): times})
+        watched.stepped(StepReport(cache=replace(sums(1), paged_blocks=paged)))
+    assert watched.read("thoth_paged_bytes_total", "device_to_host") == 15_000
+    assert watched.read("thoth_paged_bytes_total", "host_to_device") == 3_000
+    assert watched.read("thoth_cache_moved_bytes_total", "device_to_host") == 2_000
+
+
+TWO = Why(
+    kind=PlanKind.TWO_BATCH,
+    works=(Work(8), Work(2, 0, 0, 2, 64)),
+    times=(StageTimes(0.5, 0.25, 0.0), StageTimes(0.125, 0.0, 1.0)),
+    seconds=2.0,
+)
+TOOK = (StageTimes(1.0, 0.5, 0.0, 0.0), StageTimes(0.25, 0.0, 2.0, 0.75))
+
+
+def test_stages_are_counted_by_sub_batch_beside_what_was_predicted_for_them() -> None:
+    watched = Watched()
+    for _ in range(2):
+        watched.stepped(StepReport(why=TWO, times=TOOK, seconds=4.0))
+    took, predicted = "thoth_stage_seconds_total", "thoth_predicted_stage_seconds_total"
+    assert watched.read("thoth_steps_total", "two_batch") == 2
+    assert watched.read(took, "first", "linear") == 2.0
+    assert watched.read(took, "second", "host_attention") == 4.0
+    assert watched.read(took, "second", "waited") == 1.5
+    assert watched.read(predicted, "first", "device_attention") == 0.5
+    assert watched.read(predicted, "second", "host_attention") == 2.0
+    assert watched.read("thoth_predicted_step_seconds_total") == 4.0
+    assert watched.read("thoth_measured_step_seconds_total") == 8.0
+
+
+def test_the_idle_share_of_a_side_can_be_had_from_the_counters() -> None:
+    watched = Watched()
+    watched.stepped(StepReport(why=TWO, times=TOOK, seconds=4.0))
+    watched.stepped(StepReport(why=replace(TWO, seconds=0.0), seconds=9.0))
+    timed = watched.read("thoth_timed_step_seconds_total")
+    assert timed == 4.0
+    assert 1 - watched.read("thoth_step_busy_seconds_total", "device") / timed == 1 - 1.75 / 4
+    assert 1 - watched.read("thoth_step_busy_seconds_total", "host") / timed == 0.5
+    assert watched.read("thoth_measured_step_seconds_total") == 4.0
+    assert watched.read("thoth_steps_total") == 2
+
+
+def test_a_step_that_computed_nothing_is_no_plan() -> None:
+    watched = Watched()
+    watched.stepped(StepReport(seconds=1.0))
+    assert watched.read("thoth_steps_total") == 0
+    assert watched.read("thoth_timed_step_seconds_total") == 0
+
+
+def test_requests_on_the_host_are_told() -> None:
+    watched = Watched()
+    watched.metrics.stepped(StepReport(), replace(LOAD, num_on_host=3))
+    assert watched.read("thoth_num_requests_on_host") == 3

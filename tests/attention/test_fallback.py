@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -72,6 +73,24 @@ def test_whenever_the_worker_is_lost_the_states_are_the_same(
     exchange.close()
     assert (port.worker, port.num_lost) == (None, 1)
     rig.check(Random(3))
+
+
+def test_seconds_of_whoever_attended_are_summed(worker: Worker, blocks: SharedBlocks) -> None:
+    port, _ = rig_of(blocks, worker.port(blocks))
+    plan = drawn_plan(Random(1), blocks.segments, 4)
+    exchange = port.prepare(plan)
+    busy_s = [exchange.busy_s]
+    for layer in (0, 1, 2, 3):
+        if layer == 2:
+            worker.strike(signal.SIGKILL)
+        exchange.post(layer, blocks.queries(plan))
+        exchange.collect(layer)
+        busy_s.append(exchange.busy_s)
+    exchange.close()
+    # None is lost with the worker.
+    assert busy_s[0] == 0.0
+    assert all(before < after for before, after in pairwise(busy_s))
+    assert port.num_lost == 1
 
 
 def test_two_open_steps_lose_one_worker(worker: Worker, blocks: SharedBlocks) -> None:

@@ -18,6 +18,7 @@ from actors.cli.runfile import RunFile
 from cluster.client import Client, Document
 from cluster.errors import NotFound, Unavailable
 from tests.cli.running import clean_environment, thoth
+from tests.telemetry.chrome import check_trace, complete
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,14 @@ def test_status_lists_every_role_as_ready(home: list[str]) -> None:
         "scheduler", "retriever", "gpu_worker", "gateway",
     }  # fmt: skip
     assert all(seat["member"]["is_ready"] for seat in report["seats"])
+    [worker] = report["loads"]
+    load = worker["load"]
+    assert worker["worker"] == "gpu_worker-0"
+    assert load["num_blocks"] >= load["num_free_blocks"] + load["num_evictable_blocks"] > 0
+    assert {"num_host_blocks", "num_lent_host_blocks", "num_on_host"} <= load.keys()
+    shown = thoth("status", *home).stdout
+    assert "host blocks free" in shown
+    assert f"of {load['num_blocks']}" in shown
 
 
 def test_a_second_cluster_in_the_same_home_is_refused(home: list[str]) -> None:
@@ -120,6 +129,53 @@ def test_the_tree_is_drawn_with_as_many_nodes_as_were_asked_for(home: list[str])
     assert "py/" not in one.stdout
     refused = thoth("cache", "show", "--max-nodes", "0", *home)
     assert refused.returncode == 2
+
+
+def test_the_steps_of_one_request_are_a_trace(home: list[str], tmp_path: Path) -> None:
+    options = ["--json", "--max-tokens", "6", "--temperature", "0"]
+    answer = json.loads(thoth("ask", "What is a tuple?", *options, *home).stdout)
+    file = tmp_path / "trace.json"
+    done = thoth("trace", "--request", answer["request_id"], "-o", str(file), *home)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert f"steps of gpu_worker-0: open {file} in ui.perfetto.dev" in done.stderr
+    events = json.loads(file.read_text())["traceEvents"]
+    check_trace(events)
+    steps = [e for e in complete(events) if e["name"].startswith("step ")]
+    assert f"{len(steps)} steps" in done.stderr
+    # One for the prompt, which gives the first token, and one for each of the other five.
+    assert len(steps) == 6
+    assert all(step["args"]["kind"] == "gpu_only" for step in steps)
+    assert sum(step["args"]["rows"] for step in steps) == answer["usage"]["prompt_tokens"] + 5
+    assert steps[-1]["args"]["finished"] == [answer["request_id"]]
+    linear_s = sum(e["args"]["seconds"] for e in complete(events) if e["name"] == "linear")
+    assert 0.0 < linear_s < sum(step["args"]["measured_s"] for step in steps)
+    assert sum(e["name"] == "first token" for e in events) == 1
+
+
+def test_the_steps_of_the_last_seconds_are_a_trace_on_stdout(home: list[str]) -> None:
+    thoth("ask", "Which?", "--max-tokens", "3", *home)
+    done = thoth("trace", "--seconds", "120", "--worker", "gpu_worker-0", *home)
+    assert done.returncode == 0, done.stderr
+    trace = json.loads(done.stdout)
+    check_trace(trace["traceEvents"])
+    assert trace["otherData"]["workers"] == ["gpu_worker-0"]
+    assert {e["args"]["name"] for e in trace["traceEvents"] if e["ph"] == "M"} >= {"gpu_worker-0"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--request", "nobody"], "no step of request nobody ended: a worker remembers its last"),
+        (["--worker", "gpu_worker-9"], "no gpu_worker-9 is ready"),
+    ],
+)
+def test_a_trace_of_nothing_is_one_line(home: list[str], options: list[str], said: str) -> None:
+    done = thoth("trace", *options, *home)
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert said in line
+    assert line.endswith("(NOT_FOUND)")
 
 
 def test_an_answer_in_json_is_drawn_again_from_its_seed(home: list[str], tmp_path: Path) -> None:

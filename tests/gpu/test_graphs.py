@@ -19,7 +19,7 @@ from cluster.attention.plan import AttentionPlan, plan_attention
 from cluster.attention.reference import ReferenceBackend
 from cluster.attention.state import State
 from cluster.blocks.pool import blocks_for
-from cluster.blocks.segment import SegmentView
+from cluster.blocks.segment import Home, SegmentView
 from cluster.engine.cuda_graphs import (
     CudaRecorder,
     DecodeGraphs,
@@ -212,6 +212,18 @@ def test_a_shared_document_is_another_kind_of_graph(bench: Bench) -> None:
     torch.testing.assert_close(graphed, eager, atol=1e-5, rtol=1e-5)
     bench.both(decode(18, 1))
     assert bench.graphs.counts.recorded == 2
+
+
+@pytest.mark.parametrize("home", [Home.HOST, Home.STREAMED], ids=str)
+def test_what_lies_on_the_host_is_not_taken_in(bench: Bench, home: Home) -> None:
+    """Whether a step attends there or writes there."""
+    own, document = view(0, 17), view(10, 17)
+    attends = lay_out([chunk("0", 17, [9], document._replace(home=Home.HOST), view(0, 1))])
+    writes = lay_out([chunk("0", 16, [9], own._replace(home=home))])
+    for step in (attends, writes):
+        assert bench.graphs.logits(step) is None
+    counts = bench.graphs.counts
+    assert (counts.in_other_memory, counts.replayed) == (2, 0)
 
 
 def test_recorded_kernels_read_every_plan_anew(device: torch.device, recorder: Recorder) -> None:

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from cluster.telemetry import catalogue
-from cluster.telemetry.catalogue import CATALOGUE, OBJECTIVES, series_of
+from cluster.telemetry.catalogue import CATALOGUE, OBJECTIVES
+from cluster.telemetry.declared import series_of
 from tests.house.dashboards import ROOT, concrete, dashboards, metric_names, panels, queries
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"

@@ -23,7 +23,8 @@ import pytest
 import yaml
 
 from cluster.scheduling.membership import Member, Role
-from cluster.telemetry.catalogue import CATALOGUE, Counter, Gauge, Histogram
+from cluster.telemetry.catalogue import CATALOGUE
+from cluster.telemetry.declared import Counter, Gauge, Histogram
 from cluster.telemetry.discovery import write_targets
 from cluster.telemetry.metrics import Metrics, MetricsServer
 from tests.house.dashboards import ROOT, concrete, queries

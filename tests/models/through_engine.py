@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor
 
+from benchmarks.exact import EveryRow
 from cluster.blocks.pool import BlockPool, blocks_for
 from cluster.clock import ManualClock
 from cluster.engine.engine import Engine
@@ -14,46 +13,12 @@ from cluster.engine.forward import EagerForward
 from cluster.engine.kv_cache import KvCache, KvShape
 from cluster.ids import RequestId
 from cluster.knowledge.cache import no_cache
-from cluster.models.decoder import Decoder, Pass
+from cluster.models.decoder import Decoder
 from cluster.request import Request, Sampling, TokenIds
 from cluster.scheduling.iteration import IterationScheduler
 from cluster.scheduling.limits import IterationLimits
 
 TOLERANCE = 4.0
-
-
-@dataclass
-class EveryRow:
-    """The model, asked for the logits of all rows."""
-
-    model: Decoder
-    logits: list[Tensor] = field(default_factory=list)
-
-    def begin(self, token_ids: Tensor, positions: Tensor, /) -> EveryRowPass:
-        inner = self.model.begin(token_ids, positions)
-        return EveryRowPass(inner, len(token_ids), self.logits)
-
-
-@dataclass
-class EveryRowPass:
-    inner: Pass
-    num_rows: int
-    seen: list[Tensor]
-
-    @property
-    def num_layers(self) -> int:
-        return self.inner.num_layers
-
-    def project(self, layer: int, /) -> tuple[Tensor, Tensor, Tensor]:
-        return self.inner.project(layer)
-
-    def finish(self, layer: int, o: Tensor, /) -> None:
-        self.inner.finish(layer, o)
-
-    def logits(self, output_rows: Tensor, /) -> Tensor:
-        logits = self.inner.logits(torch.arange(self.num_rows))
-        self.seen.append(logits)
-        return logits[output_rows]
 
 
 def engine_logits(model: Decoder, segments: tuple[TokenIds, ...], step_tokens: int) -> Tensor:

@@ -52,7 +52,7 @@ class Life:
         self.pool, host_blocks = BlockPool(random.randint(4, 24)), random.randint(0, 40)
         self.offload = Offload(
             self.mode,
-            random_costs(random),
+            costs=random_costs(random),
             progress_steps=random.choice([4, 32]),
             host_share=random.choice([0.5, 1.0]),
         )
@@ -144,6 +144,7 @@ def test_plans_hold_every_limit_whatever_happens(mode: OffloadMode) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("mode", MODES)
 def test_plans_hold_every_limit_over_a_million_steps(mode: OffloadMode) -> None:
     for seed in range(1000, 1000 + 3400):
@@ -161,7 +162,7 @@ def test_without_pressure_the_plans_are_those_of_the_device_alone(
         random = Random(seed)
         limits = IterationLimits(4096, 32, 32, 400)
         cache = no_cache(BlockPool(4096), 4096)
-        scheduler = IterationScheduler(limits, cache, Offload(each, random_costs(random)))
+        scheduler = IterationScheduler(limits, cache, Offload(each, costs=random_costs(random)))
         plans[each] = [story(scheduler, random, step) for step in range(200)]
     assert plans[mode] == plans[OffloadMode.GPU_ONLY]
 

@@ -16,10 +16,10 @@ from cluster.attention.shared_memory import ChannelSizes
 from cluster.blocks.pool import BlockPool
 from cluster.blocks.segment import Home
 from cluster.clock import Clock, ManualClock
+from cluster.engine.bench import Bench
 from cluster.engine.engine import Engine, HostHands
 from cluster.engine.forward import Computed, EagerForward, Forward, HostMemory, Model
 from cluster.engine.kv_cache import KvCache, KvShape
-from cluster.engine.prefill_profile import Bench
 from cluster.engine.shelves import DeviceMemory, Shelves, Shelving, open_arena, open_shelves
 from cluster.engine.step import Step
 from cluster.engine.tiers.copies import Copier, ThreadCopier

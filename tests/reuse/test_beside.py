@@ -16,10 +16,9 @@ from cluster.engine.tiers.host_arena import HostArena
 from cluster.ids import BlockId
 from cluster.knowledge.commands import DiskCommand, DiskDone, Write
 from cluster.models.config import decoder_config
-from cluster.models.decoder import Pass
 from cluster.request import CachedTokens, Request
 from cluster.scheduling.limits import IterationLimits
-from tests.engines import Hands, Recorder
+from tests.engines import Hands, PassedOn, Recorder
 from tests.reuse.machines import assert_promises
 from tests.reuse.rigs import Build, Rig, Tiers, beside_every_step
 from tests.reuse.stories import Story, assert_same_bits
@@ -56,25 +55,14 @@ class LettingGo:
 
 
 @dataclass
-class LettingGoPass:
-    inner: Pass
+class LettingGoPass(PassedOn):
     model: LettingGo
-
-    @property
-    def num_layers(self) -> int:
-        return self.inner.num_layers
-
-    def project(self, layer: int, /) -> tuple[Tensor, Tensor, Tensor]:
-        return self.inner.project(layer)
 
     def finish(self, layer: int, o: Tensor, /) -> None:
         self.model.layers.append(layer)
         if layer == HELD_LAYER - 1:
             self.model.hold.let_go()
         self.inner.finish(layer, o)
-
-    def logits(self, output_rows: Tensor, /) -> Tensor:
-        return self.inner.logits(output_rows)
 
 
 def machine(

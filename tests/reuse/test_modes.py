@@ -4,13 +4,14 @@ in, an answer has the bits of one that was computed whole on the device."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from cluster.engine.tiers.copies import Copier
 from cluster.ids import RequestId
 from cluster.models.config import decoder_config
 from cluster.request import Request, Sampling
@@ -20,8 +21,9 @@ from cluster.scheduling.plan import PlanKind
 from cluster.scheduling.stages import StageCosts, StageTimes, Work, line
 from tests.engines import Hands, hands_of_every_backend
 from tests.reuse.machines import Case, random_build
-from tests.reuse.rigs import Build, Tiers
+from tests.reuse.rigs import Build, Tiers, beside_every_step
 from tests.reuse.stories import Story
+from tests.tiers.copiers import LateSends
 from tests.tiny_model import tiny_config
 
 CONFIG = decoder_config(tiny_config())
@@ -32,7 +34,9 @@ MODES = [OffloadMode.NEO, OffloadMode.ADAPTIVE]
 class Known(StageCosts):
     """Not corrected by what is measured, so that a test has one story."""
 
-    def observed(self, works: Iterable[Work], times: Iterable[StageTimes]) -> None:
+    def observed(
+        self, works: Iterable[Work], times: Collection[StageTimes], rest_s: float | None = None
+    ) -> None:
         self.host_age = 0
 
 
@@ -42,12 +46,18 @@ def offload(mode: OffloadMode, random: Random) -> Callable[[], Offload]:
 
     def make() -> Offload:
         costs = Known(line(1e-3, at_least=least_s), line(1e-8), line(1e-6), line(host_s))
-        return Offload(mode, costs, progress_steps=4, host_share=1.0)
+        return Offload(mode, 4, 1.0, costs)
 
     return make
 
 
-def crowded(seed: int, mode: OffloadMode, hands: Hands, folder: Path) -> Case:
+def crowded(
+    seed: int,
+    mode: OffloadMode,
+    hands: Hands,
+    folder: Path,
+    copier: Callable[[], Copier] = beside_every_step,
+) -> Case:
     """Requests without documents, all at once, for whom the device is much too small."""
     random = Random(seed)
     build = Build(
@@ -58,6 +68,7 @@ def crowded(seed: int, mode: OffloadMode, hands: Hands, folder: Path) -> Case:
         tiers=Tiers(host_blocks=48),
         folder=folder,
         offload=offload(mode, random),
+        copier=copier,
     )
     case = Case(random, build)
     for number in range(16):
@@ -90,6 +101,14 @@ def test_a_crowd_is_answered_as_each_would_be_alone(mode: OffloadMode, tmp_path:
 def test_every_backend_answers_a_crowd(mode: OffloadMode, hands: Hands, tmp_path: Path) -> None:
     for seed in range(100, 102):
         crowded(seed, mode, hands, tmp_path / str(seed))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_comes_late_to_the_host_is_not_attended_before(
+    mode: OffloadMode, tmp_path: Path
+) -> None:
+    for seed in range(200, 206):
+        crowded(seed, mode, FAST, tmp_path / str(seed), LateSends)
 
 
 @pytest.mark.parametrize("mode", MODES)

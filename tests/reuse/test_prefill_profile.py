@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from cluster.clock import ManualClock, MonotonicClock
+from cluster.engine.bench import Bench
 from cluster.engine.forward import Computed, EagerForward
 from cluster.engine.kv_cache import KvCache, KvShape
-from cluster.engine.prefill_profile import Bench, prefill_cost
+from cluster.engine.prefill_profile import prefill_cost
 from cluster.engine.step import Step
 from cluster.models.config import decoder_config
 from tests.engines import hands_of_every_backend

@@ -38,7 +38,7 @@ def engine(
     limits = IterationLimits(size.step_tokens, size.max_running, 4096, 4096)
     cache = no_cache(BlockPool(size.device_blocks), host_blocks=size.host_blocks)
     costs = believed or true_costs(host)
-    offload = Offload(mode, costs, progress_steps=PROGRESS_STEPS, host_share=1.0)
+    offload = Offload(mode, PROGRESS_STEPS, 1.0, costs)
     return SimulatedEngine(IterationScheduler(limits, cache, offload), true_costs(host), mode)
 
 

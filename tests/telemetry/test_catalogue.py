@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cluster.telemetry import catalogue
-from cluster.telemetry.catalogue import CATALOGUE, OBJECTIVES, Counter, Histogram
+from cluster.telemetry.catalogue import CATALOGUE, OBJECTIVES
+from cluster.telemetry.declared import Counter, Histogram, Metric
 
 UNITS = {"seconds", "bytes", "tokens", "blocks", "requests", "documents", "chunks", "members"}
 FORBIDDEN_LABELS = {"tenant", "principal", "request", "request_id", "document", "document_id"}
@@ -11,7 +12,7 @@ MOST_CHILDREN = 16
 
 
 def test_every_metric_of_the_module_is_in_the_list() -> None:
-    declared = [v for v in vars(catalogue).values() if isinstance(v, catalogue.Metric)]
+    declared = [v for v in vars(catalogue).values() if isinstance(v, Metric)]
     assert set(declared) == set(CATALOGUE)
     assert len({metric.name for metric in CATALOGUE}) == len(CATALOGUE)
 
@@ -26,7 +27,7 @@ def test_names_follow_the_prometheus_conventions() -> None:
 
 def test_the_constant_is_the_name_without_what_every_name_has() -> None:
     for constant, metric in vars(catalogue).items():
-        if isinstance(metric, catalogue.Metric):
+        if isinstance(metric, Metric):
             assert f"thoth_{constant.lower()}" == metric.name.removesuffix("_total")
 
 

@@ -12,7 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cluster.telemetry import catalogue
-from cluster.telemetry.catalogue import CATALOGUE, Counter, Gauge, Histogram
+from cluster.telemetry.catalogue import CATALOGUE
+from cluster.telemetry.declared import Counter, Gauge, Histogram, series_of
 from cluster.telemetry.metrics import Metrics, MetricsServer
 
 
@@ -98,7 +99,7 @@ def test_the_exposition_names_what_the_catalogue_declares_and_nothing_else() -> 
     metrics = Metrics("gateway")
     ask_for_everything(metrics)
     served = {name.partition("{")[0] for name in samples(metrics)}
-    declared = frozenset().union(*map(catalogue.series_of, CATALOGUE))
+    declared = frozenset().union(*map(series_of, CATALOGUE))
     assert {name for name in served if name.startswith("thoth_")} == declared
 
 

@@ -69,6 +69,32 @@ def by_slots() -> Copier:
     return StreamCopier(CPU, AtOnce(), StagedRows(pageable, Done))
 
 
+class LateSends:
+    """What comes is there before the step begins; what leaves has been read by then, and is written
+    on the host when all is awaited: as late as a stream may."""
+
+    def __init__(self) -> None:
+        self._sends: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def begin(self, copies: Copies, /) -> None:
+        outs, ins = copies.outs, copies.ins
+        for pairs in copies.layers:
+            for device, host in pairs:
+                self._sends.append((host, outs.target, device.index_select(0, outs.source)))
+                device.index_copy_(0, ins.target, host.index_select(0, ins.source))
+
+    def wait(self, layer: int, /) -> None:
+        """The device's blocks may be touched at once."""
+
+    def finish(self) -> None:
+        sends, self._sends = self._sends, []
+        for host, target, rows in sends:
+            host.index_copy_(0, target, rows)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 COPIERS: tuple[Callable[[], Copier], ...] = (before_the_step, beside_the_step, by_stream, by_slots)
 
 

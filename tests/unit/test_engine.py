@@ -204,7 +204,8 @@ def test_a_token_id_outside_the_vocabulary_is_refused() -> None:
 class Noting(IterationScheduler):
     """Notes what it is told, in order."""
 
-    def measured(self, times: Collection[StageTimes]) -> None:
+    def measured(self, times: Collection[StageTimes], rest_s: float | None = None) -> None:
+        assert rest_s is not None
         self.told = [len(times)]
 
     def record(

@@ -120,5 +120,5 @@ def test_a_first_token_says_what_was_cached_and_computed(cached: CachedTokens, r
 
 
 def test_a_load_keeps_every_number() -> None:
-    load = WorkerLoad(*range(1, 9))
+    load = WorkerLoad(*range(1, 13))
     assert load_from_pb(load_to_pb(load)) == load

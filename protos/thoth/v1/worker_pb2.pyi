@@ -463,6 +463,10 @@ class WorkerLoad(_message.Message):
     MAX_WAITING_FIELD_NUMBER: _builtins.int
     MAX_RUNNING_FIELD_NUMBER: _builtins.int
     NUM_CACHED_BLOCKS_FIELD_NUMBER: _builtins.int
+    NUM_EVICTABLE_BLOCKS_FIELD_NUMBER: _builtins.int
+    NUM_HOST_BLOCKS_FIELD_NUMBER: _builtins.int
+    NUM_LENT_HOST_BLOCKS_FIELD_NUMBER: _builtins.int
+    NUM_ON_HOST_FIELD_NUMBER: _builtins.int
     num_running: _builtins.int
     num_waiting: _builtins.int
     prefill_tokens: _builtins.int
@@ -475,6 +479,13 @@ class WorkerLoad(_message.Message):
     """Requests it computes together."""
     num_cached_blocks: _builtins.int
     """Blocks that hold documents, in use or not."""
+    num_evictable_blocks: _builtins.int
+    """Of those, what makes room for a request: nobody uses it."""
+    num_host_blocks: _builtins.int
+    """Of the host's blocks: what requests may hold, and what they hold."""
+    num_lent_host_blocks: _builtins.int
+    num_on_host: _builtins.int
+    """Running requests that lie on the host."""
     def __init__(
         self,
         *,
@@ -486,11 +497,242 @@ class WorkerLoad(_message.Message):
         max_waiting: _builtins.int = ...,
         max_running: _builtins.int = ...,
         num_cached_blocks: _builtins.int = ...,
+        num_evictable_blocks: _builtins.int = ...,
+        num_host_blocks: _builtins.int = ...,
+        num_lent_host_blocks: _builtins.int = ...,
+        num_on_host: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_running", b"max_running", "max_waiting", b"max_waiting", "num_blocks", b"num_blocks", "num_cached_blocks", b"num_cached_blocks", "num_free_blocks", b"num_free_blocks", "num_running", b"num_running", "num_waiting", b"num_waiting", "prefill_tokens", b"prefill_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_running", b"max_running", "max_waiting", b"max_waiting", "num_blocks", b"num_blocks", "num_cached_blocks", b"num_cached_blocks", "num_evictable_blocks", b"num_evictable_blocks", "num_free_blocks", b"num_free_blocks", "num_host_blocks", b"num_host_blocks", "num_lent_host_blocks", b"num_lent_host_blocks", "num_on_host", b"num_on_host", "num_running", b"num_running", "num_waiting", b"num_waiting", "prefill_tokens", b"prefill_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WorkerLoad: _TypeAlias = WorkerLoad  # noqa: Y015
+
+@_typing.final
+class DescribeStepsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECONDS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    seconds: _builtins.float
+    """Only steps that ended in so many seconds before now; absent: all that are remembered."""
+    request_id: _builtins.str
+    """Only those from the first to the last that computed rows of this request; empty: all."""
+    def __init__(
+        self,
+        *,
+        seconds: _builtins.float | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seconds", b"_seconds", "seconds", b"seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seconds", b"_seconds", "request_id", b"request_id", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seconds: _TypeAlias = _typing.Literal["seconds"]  # noqa: Y015
+    _WhichOneofArgType__seconds: _TypeAlias = _typing.Literal["_seconds", b"_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seconds) -> _WhichOneofReturnType__seconds | None: ...
+
+Global___DescribeStepsRequest: _TypeAlias = DescribeStepsRequest  # noqa: Y015
+
+@_typing.final
+class DescribeStepsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    REQUEST_IDS_FIELD_NUMBER: _builtins.int
+    NOW_S_FIELD_NUMBER: _builtins.int
+    now_s: _builtins.float
+    """The worker's clock as it answers: the steps' times are of the same clock."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepRecord]:
+        """Oldest first, one after the other."""
+
+    @_builtins.property
+    def request_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the steps' rows and ends belong to."""
+
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[Global___StepRecord] | None = ...,
+        request_ids: _abc.Iterable[_builtins.str] | None = ...,
+        now_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["now_s", b"now_s", "request_ids", b"request_ids", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeStepsResponse: _TypeAlias = DescribeStepsResponse  # noqa: Y015
+
+@_typing.final
+class StepRecord(_message.Message):
+    """What a step did and how long it took, without what it computed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    STARTED_S_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    DECIDE_S_FIELD_NUMBER: _builtins.int
+    DRAW_S_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    PREDICTED_S_FIELD_NUMBER: _builtins.int
+    SAID_FIELD_NUMBER: _builtins.int
+    BATCHES_FIELD_NUMBER: _builtins.int
+    NUM_PREEMPTED_FIELD_NUMBER: _builtins.int
+    FIRST_TOKENS_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Counts the steps of this worker."""
+    started_s: _builtins.float
+    seconds: _builtins.float
+    """Of the whole step; of it, deciding before the first sub-batch, and drawing tokens after the last."""
+    decide_s: _builtins.float
+    draw_s: _builtins.float
+    kind: _builtins.str
+    """gpu_only, one_batch or two_batch."""
+    predicted_s: _builtins.float
+    """Of the whole step; 0 where nothing was predicted."""
+    said: _builtins.str
+    """What else the plan was decided by, in words."""
+    num_preempted: _builtins.int
+    @_builtins.property
+    def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubBatch]: ...
+    @_builtins.property
+    def first_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Indices into request_ids: who got their first token, and who ended."""
+
+    @_builtins.property
+    def finished(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        started_s: _builtins.float = ...,
+        seconds: _builtins.float = ...,
+        decide_s: _builtins.float = ...,
+        draw_s: _builtins.float = ...,
+        kind: _builtins.str = ...,
+        predicted_s: _builtins.float = ...,
+        said: _builtins.str = ...,
+        batches: _abc.Iterable[Global___SubBatch] | None = ...,
+        num_preempted: _builtins.int = ...,
+        first_tokens: _abc.Iterable[_builtins.int] | None = ...,
+        finished: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "decide_s", b"decide_s", "draw_s", b"draw_s", "finished", b"finished", "first_tokens", b"first_tokens", "kind", b"kind", "num_preempted", b"num_preempted", "number", b"number", "predicted_s", b"predicted_s", "said", b"said", "seconds", b"seconds", "started_s", b"started_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepRecord: _TypeAlias = StepRecord  # noqa: Y015
+
+@_typing.final
+class SubBatch(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    WORK_FIELD_NUMBER: _builtins.int
+    PREDICTED_FIELD_NUMBER: _builtins.int
+    MEASURED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Indices into request_ids: whose rows it computed."""
+
+    @_builtins.property
+    def work(self) -> Global___StepWork: ...
+    @_builtins.property
+    def predicted(self) -> Global___StageSeconds: ...
+    @_builtins.property
+    def measured(self) -> Global___StageSeconds:
+        """Absent where the clock does not see the device."""
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[_builtins.int] | None = ...,
+        work: Global___StepWork | None = ...,
+        predicted: Global___StageSeconds | None = ...,
+        measured: Global___StageSeconds | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["measured", b"measured", "predicted", b"predicted", "work", b"work"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["measured", b"measured", "predicted", b"predicted", "requests", b"requests", "work", b"work"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubBatch: _TypeAlias = SubBatch  # noqa: Y015
+
+@_typing.final
+class StepWork(_message.Message):
+    """The quantities that a sub-batch's time depends on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    PREFILL_KEYS_FIELD_NUMBER: _builtins.int
+    DEVICE_TOKENS_FIELD_NUMBER: _builtins.int
+    HOST_ROWS_FIELD_NUMBER: _builtins.int
+    HOST_TOKENS_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    prefill_keys: _builtins.int
+    """Pairs of a prompt's row and a key that it attends on the device."""
+    device_tokens: _builtins.int
+    """Keys that decoding rows attend on the device."""
+    host_rows: _builtins.int
+    """Rows that attend anything on the host, and the keys that they attend there."""
+    host_tokens: _builtins.int
+    def __init__(
+        self,
+        *,
+        rows: _builtins.int = ...,
+        prefill_keys: _builtins.int = ...,
+        device_tokens: _builtins.int = ...,
+        host_rows: _builtins.int = ...,
+        host_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_tokens", b"device_tokens", "host_rows", b"host_rows", "host_tokens", b"host_tokens", "prefill_keys", b"prefill_keys", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepWork: _TypeAlias = StepWork  # noqa: Y015
+
+@_typing.final
+class StageSeconds(_message.Message):
+    """Sums over all layers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINEAR_S_FIELD_NUMBER: _builtins.int
+    DEVICE_S_FIELD_NUMBER: _builtins.int
+    HOST_S_FIELD_NUMBER: _builtins.int
+    WAITED_S_FIELD_NUMBER: _builtins.int
+    linear_s: _builtins.float
+    device_s: _builtins.float
+    """Attention on the device."""
+    host_s: _builtins.float
+    """Attention on the host."""
+    waited_s: _builtins.float
+    """Of the device, waiting for the host."""
+    def __init__(
+        self,
+        *,
+        linear_s: _builtins.float = ...,
+        device_s: _builtins.float = ...,
+        host_s: _builtins.float = ...,
+        waited_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_s", b"device_s", "host_s", b"host_s", "linear_s", b"linear_s", "waited_s", b"waited_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StageSeconds: _TypeAlias = StageSeconds  # noqa: Y015

@@ -50,6 +50,11 @@ class GpuWorkerServiceStub(object):
                 request_serializer=protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeCacheRequest.SerializeToString,
                 response_deserializer=protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeCacheResponse.FromString,
                 _registered_method=True)
+        self.DescribeSteps = channel.unary_unary(
+                '/thoth.v1.GpuWorkerService/DescribeSteps',
+                request_serializer=protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeStepsRequest.SerializeToString,
+                response_deserializer=protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeStepsResponse.FromString,
+                _registered_method=True)
 
 
 class GpuWorkerServiceServicer(object):
@@ -75,6 +80,13 @@ class GpuWorkerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DescribeSteps(self, request, context):
+        """What the last steps did, and how long they took.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GpuWorkerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +104,11 @@ def add_GpuWorkerServiceServicer_to_server(servicer, server):
                     servicer.DescribeCache,
                     request_deserializer=protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeCacheRequest.FromString,
                     response_serializer=protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeCacheResponse.SerializeToString,
+            ),
+            'DescribeSteps': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeSteps,
+                    request_deserializer=protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeStepsRequest.FromString,
+                    response_serializer=protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeStepsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -176,6 +193,33 @@ class GpuWorkerService(object):
             '/thoth.v1.GpuWorkerService/DescribeCache',
             protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeCacheRequest.SerializeToString,
             protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeCacheResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeSteps(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/thoth.v1.GpuWorkerService/DescribeSteps',
+            protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeStepsRequest.SerializeToString,
+            protos_dot_thoth_dot_v1_dot_worker__pb2.DescribeStepsResponse.FromString,
             options,
             channel_credentials,
             insecure,

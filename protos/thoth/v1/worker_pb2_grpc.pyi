@@ -37,6 +37,8 @@ class GpuWorkerServiceStub:
     DescribeWorker: _grpc.UnaryUnaryMultiCallable[_worker_pb2.DescribeWorkerRequest, _worker_pb2.DescribeWorkerResponse]
     DescribeCache: _grpc.UnaryUnaryMultiCallable[_worker_pb2.DescribeCacheRequest, _worker_pb2.DescribeCacheResponse]
     """The knowledge tree, as it stands between two steps."""
+    DescribeSteps: _grpc.UnaryUnaryMultiCallable[_worker_pb2.DescribeStepsRequest, _worker_pb2.DescribeStepsResponse]
+    """What the last steps did, and how long they took."""
 
 @_typing.type_check_only
 class GpuWorkerServiceAsyncStub(GpuWorkerServiceStub):
@@ -47,6 +49,8 @@ class GpuWorkerServiceAsyncStub(GpuWorkerServiceStub):
     DescribeWorker: _aio.UnaryUnaryMultiCallable[_worker_pb2.DescribeWorkerRequest, _worker_pb2.DescribeWorkerResponse]  # type: ignore[assignment]
     DescribeCache: _aio.UnaryUnaryMultiCallable[_worker_pb2.DescribeCacheRequest, _worker_pb2.DescribeCacheResponse]  # type: ignore[assignment]
     """The knowledge tree, as it stands between two steps."""
+    DescribeSteps: _aio.UnaryUnaryMultiCallable[_worker_pb2.DescribeStepsRequest, _worker_pb2.DescribeStepsResponse]  # type: ignore[assignment]
+    """What the last steps did, and how long they took."""
 
 class GpuWorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     """A model on a device: token ids in, token ids out. It knows no text."""
@@ -72,5 +76,13 @@ class GpuWorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.DescribeCacheResponse, _abc.Awaitable[_worker_pb2.DescribeCacheResponse]]:
         """The knowledge tree, as it stands between two steps."""
+
+    @_abc_1.abstractmethod
+    def DescribeSteps(
+        self,
+        request: _worker_pb2.DescribeStepsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.DescribeStepsResponse, _abc.Awaitable[_worker_pb2.DescribeStepsResponse]]:
+        """What the last steps did, and how long they took."""
 
 def add_GpuWorkerServiceServicer_to_server(servicer: GpuWorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
