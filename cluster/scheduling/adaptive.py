@@ -1,6 +1,6 @@
 """`adaptive`: the plans of `gpu_only` as long as there is room, and beyond it what the costs say.
 
-    the device is full   prompts are spread over steps, so that each has as many rows as are free;
+    the device is full   what is left of prompts is spread over steps
                          the head of the queue begins on the host, if rows per second grow by it
                          the youngest is paged out to the host, if that is cheaper than to compute
                          it again
@@ -8,6 +8,7 @@
                          first; the last prompt's chunk is cut where that makes more rows a second
     there is room again  the oldest is paged in, if nobody waits or the host does not keep up
 
+Beside prompts that are spread only the rows of answers count: what is left of a prompt comes anyway.
 Nobody on the host goes without a row for more than `progress_steps` steps. What the costs say of
 the host is doubted when it was not measured for long while requests wait: they fall until it is
 tried again, and after a trial that did not pay the next comes after twice as long.
