@@ -17,6 +17,7 @@ RESULTS = Path(__file__).parent / "results"
 MAX_ROWS = 6
 MAX_VERDICTS = 8
 
+_SHOWN_LENGTHS = ("373 in, 45 out", "1000 in, 150 out")
 _SHOWN_TIERS = ("56k + 256k", "1024k + 4096k")
 
 # Of long results, the rows that say most.
@@ -24,6 +25,7 @@ _SHOWN: dict[str, Callable[[Row], bool]] = {
     "cache-sim": lambda row: row["setting"] == "default" and row["tiers"] in _SHOWN_TIERS,
     "engine": lambda row: row["what"] == "tokens per CPU s" and row["threads"] == 1,
     "offload": lambda row: row["arrivals"] == "at once" and row["host"] in ("100%", "10%"),
+    "offload-sim": lambda row: row["mode"] != "gpu_only" and row["lengths"] in _SHOWN_LENGTHS,
     "rag": lambda row: row["note"] == "" or row["load"] == 0.5,
     "step": lambda row: row["threads"] == 1 and row["engine"] != "float32",
 }
@@ -42,6 +44,18 @@ _NAMES: dict[str, tuple[str, ...]] = {
         "gap_p99_ms",
         "two_batch",
         "preempted",
+    ),
+    "offload-sim": (
+        "machine",
+        "mode",
+        "ratio",
+        "whole_ratio",
+        "two_batch",
+        "one_batch",
+        "host_rows",
+        "recomputed",
+        "latency_ms",
+        "longest_gap_steps",
     ),
 }
 

@@ -1,6 +1,6 @@
 """`adaptive`: the plans of `gpu_only` as long as there is room, and beyond it what the costs say.
 
-    the device is full   prompts are spread over steps, so that each has as many rows as are free;
+    the device is full   what is left of prompts is spread over steps
                          the head of the queue begins on the host, if rows per second grow by it
                          the youngest is paged out to the host, if that is cheaper than to compute
                          it again
@@ -8,6 +8,7 @@
                          first; the last prompt's chunk is cut where that makes more rows a second
     there is room again  the oldest is paged in, if nobody waits or the host does not keep up
 
+Beside prompts that are spread only the rows of answers count: what is left of a prompt comes anyway.
 Nobody on the host goes without a row for more than `progress_steps` steps. What the costs say of
 the host is doubted when it was not measured for long while requests wait: they fall until it is
 tried again, and after a trial that did not pay the next comes after twice as long.
@@ -44,7 +45,7 @@ GROWTH_SHARE = 0.05
 # Of the device's blocks: with no more of them free, and somebody waiting, prompts are spread over
 # so many steps.
 NEARLY_FULL = 0.25
-SPREAD_STEPS = 8
+SPREAD_STEPS = 4
 # A chunk is cut to halves of itself, and to no less than this.
 LEAST_CHUNK = 16
 
@@ -83,16 +84,13 @@ class Adaptive:
 
         While others wait for room as many prompts come as answers end. Each computed at once would
         leave the steps between them fewer rows than the weights that they read are worth; so what
-        is left of prompts is shared out over steps, and none has less than it can have for nothing.
+        is left of prompts is shared out over steps, the more a step the more is left.
         """
         running, waiting, pool = self.requests.running, self.requests.waiting, self.requests.pool
-        is_full = self.requests.cache.num_available <= NEARLY_FULL * pool.num_blocks
-        if not waiting or not is_full:
+        if not waiting or self.requests.cache.num_available > NEARLY_FULL * pool.num_blocks:
             return None
-        num_decoding = sum(s.is_decoding for s in running)
-        left = sum(s.num_remaining for s in running) - num_decoding + waiting[0].num_remaining
-        free = self.offload.costs.linear.flat_until - num_decoding
-        return max(LEAST_CHUNK, free, left // SPREAD_STEPS)
+        left = sum(s.num_remaining for s in running if not s.is_decoding)
+        return max(LEAST_CHUNK, (left + waiting[0].num_remaining) // SPREAD_STEPS)
 
     def _remember(self, draft: Draft) -> None:
         chunks = [entry for entry in draft.first if entry.rows > 1]
@@ -116,10 +114,10 @@ class Adaptive:
     # What the host is used for when the device is full.
 
     def home(self, head: Sequence, draft: Draft, /) -> Home | None:
-        if self._is_behind:
-            return None
+        """A host that is behind gets the device's room first; it gets more all the same if it is
+        only with them that a sub-batch of its own is worth it."""
         if fits_device(self.requests, head, self._growth if self.requests.running else 0):
-            return Home.DEVICE
+            return None if self._is_behind else Home.DEVICE
         return Home.HOST if self._fits_host(head) and self._pays(head, draft) else None
 
     def pages_out(self, victim: Sequence, draft: Draft, /) -> bool:

@@ -38,8 +38,6 @@ DOUBT = 0.9
 LEAST_BELIEF = 1 / 8
 # What took longer than this times its prediction met something else than its own work.
 MAX_RATIO = 8.0
-# So much dearer than nothing is still as cheap.
-FLAT = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +111,6 @@ class Curve:
         left, low = points[above - 1], seconds[above - 1]
         share = max(0, quantity - left) / (points[above] - left)
         return self.scale * (low + share * (seconds[above] - low))
-
-    @property
-    def flat_until(self) -> int:
-        """The last of its points that costs hardly more than the first."""
-        most = FLAT * self.seconds[0]
-        return max(p for p, s in zip(self.points, self.seconds, strict=True) if s <= most)
 
     def observed(self, quantity: int, seconds: float, rate: float = SCALE_RATE) -> None:
         """`rate` is the share of the error by which the factor is corrected."""

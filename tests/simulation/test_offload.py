@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.offload_sim_clock import published_s
+from benchmarks.offload_sim_clock import Step, published_s
 from cluster.blocks.pool import BLOCK_TOKENS
 from cluster.scheduling.offload import OffloadMode
 from cluster.scheduling.plan import PlanKind
@@ -140,6 +140,43 @@ def test_nobody_waits_longer_for_a_token_than_was_promised(mode: OffloadMode, ho
     run = arrive(engine(mode, PRESSED, host=host), load(200, 40, 80))
     to_the_end(run)
     assert max(life.longest_gap_steps for life in run.lives.values()) <= PROGRESS_STEPS
+
+
+@pytest.mark.parametrize("answer", [100, 200])
+def test_nobody_is_preempted_who_can_lie_on_a_slow_host(answer: int) -> None:
+    """A host that is too slow to be worth its rows is quicker than to compute all anew."""
+    size = Size(device_blocks=700, host_blocks=4000, max_running=24)
+    run = arrive(engine(ADAPTIVE, size, host="g5.2xlarge"), load(1000, answer, 40))
+    to_the_end(run, none_preempted)
+    assert max(life.longest_gap_steps for life in run.lives.values()) <= PROGRESS_STEPS
+
+
+def none_preempted(step: Step) -> None:
+    assert not step.plan.preempted
+
+
+@pytest.mark.parametrize("host", ["g5.2xlarge", "g5.16xlarge"])
+@pytest.mark.parametrize(("prompt", "answer"), [(200, 150), (100, 300)])
+def test_where_the_device_is_full_adaptive_is_ahead_of_both(
+    prompt: int, answer: int, host: str
+) -> None:
+    seconds = {}
+    for mode in OffloadMode:
+        run = arrive(engine(mode, PRESSED, host=host), load(prompt, answer, 100))
+        while run.scheduler.has_work:
+            run.step()
+        seconds[mode] = run.now_s
+    assert seconds[ADAPTIVE] < min(seconds[NEO], seconds[GPU_ONLY])
+
+
+def test_prompts_are_spread_over_steps_while_others_wait() -> None:
+    size = Size(device_blocks=3000, host_blocks=0)
+    without = {}
+    for mode in (GPU_ONLY, ADAPTIVE):
+        run = arrive(engine(mode, size), load(1000, 100, 200))
+        late = [run.step() for _ in range(250)][50:]
+        without[mode] = sum(max(len(c.token_ids) for c in s.plan.chunks) == 1 for s in late)
+    assert without[ADAPTIVE] < 0.8 * without[GPU_ONLY]
 
 
 def test_costs_that_are_wrong_by_four_are_two_values() -> None:
