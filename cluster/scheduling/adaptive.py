@@ -8,7 +8,8 @@
                          first; the last prompt's chunk is cut where that makes more rows a second
     there is room again  the oldest is paged in, if nobody waits or the host does not keep up
 
-Beside prompts that are spread only the rows of answers count: what is left of a prompt comes anyway.
+Beside prompts that are spread only the rows of answers count: what is left of a prompt comes
+anyway.
 Nobody on the host goes without a row for more than `progress_steps` steps. What the costs say of
 the host is doubted when it was not measured for long while requests wait: they fall until it is
 tried again, and after a trial that did not pay the next comes after twice as long.
