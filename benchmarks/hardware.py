@@ -105,8 +105,7 @@ class Model:
 
 # NVIDIA's data sheets: tensor cores, dense (half of what is said of sparse ones). A bus of
 # generation 3, 4 and 5 with 16 lanes carries 16, 32 and 64 GB/s in one direction. The A10G is
-# Amazon's: its sheet (NVIDIA and AWS, "NVIDIA A10G Tensor Core GPU", 2022) says 70 TFLOP/s, where
-# the A10 has 125.
+# Amazon's variant of the A10: the same memory, and of the tensor cores' 125 TFLOP/s only 70.
 T4 = Device("T4", 65e12, 320e9, 16 * GIB, 16e9)
 A10G = Device("A10G", 70e12, 600e9, 24 * GIB, 32e9)
 H100 = Device("H100", 989e12, 3350e9, 80 * GIB, 64e9)

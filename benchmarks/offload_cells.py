@@ -21,7 +21,7 @@ TIGHT, WIDE, ALL = 1280, 3840, 0
 # Of gpu_only's requests a second when all come at once.
 MODERATE, HIGH = 0.7, 1.0
 COUNTS = {Scale.QUICK: 16, Scale.FULL: 20}
-ROUNDS = {Scale.QUICK: 2, Scale.FULL: 6}
+ROUNDS = {Scale.QUICK: 2, Scale.FULL: 5}
 # All requests at once, and none longer than this.
 MOST_REQUEST_TOKENS = 1056
 

@@ -123,8 +123,8 @@ class IterationScheduler:
         return tuple(map(chunk_of, entries))
 
     def measured(self, times: Collection[StageTimes], rest_s: float | None = None) -> None:
-        """The step that was planned last has taken so long, each sub-batch of it, and the rest. Where
-        no plan rests on costs there is nothing to correct."""
+        """The step that was planned last has taken so long, each sub-batch of it, and the rest.
+        Where no plan rests on costs there is nothing to correct."""
         if times and self.offload.mode is not OffloadMode.GPU_ONLY:
             self.offload.costs.observed(self._why.works, times, rest_s)
 
