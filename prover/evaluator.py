@@ -25,6 +25,7 @@ from prover.terms import (
     match,
     show,
     substitute,
+    subterms,
 )
 
 _NUM_ELEMENTS = 3
@@ -136,7 +137,12 @@ class Evaluator:
         return FALSE
 
     def _drawn(self, part: Apply) -> Term:
-        """The value of a free function: drawn by seed, symbol and arguments, always the same."""
+        """The value of a free function: drawn by seed, symbol and arguments, always the same.
+
+        Of functions it has none: two that are written differently may be equal.
+        """
+        if any(inner.sort.is_function for each in part.arguments for inner in subterms(each)):
+            raise Undecided(f"{part.symbol.name} is free and takes a function")
         digest = blake2b(f"{self.seed} {show(part)}".encode(), digest_size=8).digest()
         return self.small(part.sort, int.from_bytes(digest, "big"))
 

@@ -41,7 +41,10 @@ class Notation:
     """Reads what speaks of one program. Raises Rejected, or SortClash, for what does not."""
 
     def __init__(self, program: Program) -> None:
-        self.symbols = {symbol.name: symbol for symbol in program.symbols()} | _SYMBOLS
+        self.symbols = dict(_SYMBOLS)
+        for symbol in program.symbols():
+            if self.symbols.setdefault(symbol.name, symbol) is not symbol:
+                raise Rejected(f"two symbols are called {symbol.name}")
         self.sorts = _sorts(program)
 
     def variables(self, data: Iterable[Any], scope: Scope) -> dict[str, Variable]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from prover.errors import Inadmissible
 from prover.program import Equation
-from prover.terms import Kind, Sort, Symbol, Term, Variable, substitute, variables
+from prover.terms import Apply, Kind, Sort, Symbol, Term, Variable, substitute, variables
 
 MOST_STEPS = 20_000
 
@@ -92,8 +92,22 @@ def unify(left: Term, right: Term) -> dict[Variable, Term] | None:
     return found
 
 
+def _may_meet(left: Term, right: Term) -> bool:
+    """Whether two linear patterns have a common instance, whatever their variables are called."""
+    stack = [(left, right)]
+    while stack:
+        a, b = stack.pop()
+        if isinstance(a, Apply) and isinstance(b, Apply):
+            if a.symbol is not b.symbol or len(a.arguments) != len(b.arguments):
+                return False
+            stack.extend(zip(a.arguments, b.arguments, strict=True))
+    return True
+
+
 def clash(first: Equation, second: Equation) -> Term | None:
     """A term on which two equations of one function disagree, as far as can be seen at once."""
+    if not _may_meet(first.left, second.left):
+        return None
     renamed = {v: Variable(f"{v.name} ", v.sort) for v in variables(second.left)}
     unifier = unify(first.left, substitute(second.left, renamed))
     if unifier is None:

@@ -23,6 +23,7 @@ from prover.syntax.sexpr import Node
 from prover.terms import BOOL, INT, Apply, Sort, Symbol, Term, apply_to
 
 MOST_SIZE = 100_000
+MOST_DIGITS = 1000
 
 
 class Elaborator:
@@ -270,6 +271,8 @@ class Elaborator:
         if name in ("true", "false") and not arguments:
             return TRUE if name == "true" else FALSE
         if name.isdecimal() and not arguments:
+            if len(name) > MOST_DIGITS:
+                raise self.source.error(f"a number of more than {MOST_DIGITS} digits", node)
             return literal(int(name))
         found: Term | None = None
         if name in COMPARISONS:

@@ -11,7 +11,8 @@ from prover.terms import BOOL, Kind, Sort, Symbol, Variable
 
 MOST_INSTANCES = 2000
 MOST_DEPTH = 16  # of a sort
-_RESERVED = "true false not and or => ite = @ + - * div mod < <= forall let match lambda"
+_OPERATORS = ("true", "false", "not", "and", "or", "=>", "ite", "=", "@", "+", "-", "*")
+_RESERVED = (*_OPERATORS, "div", "mod", "<", "<=", "forall", "let", "match", "lambda")
 
 SortArguments = tuple[Sort, ...]
 
@@ -51,7 +52,7 @@ class Instances:
         self.equations: dict[Symbol, list[Equation]] = {}
         self.declared: dict[str, Symbol] = {}
         self._symbols: dict[tuple[str, str, SortArguments], Symbol] = {}
-        self._names: dict[str, None] = dict.fromkeys(_RESERVED.split())
+        self._names: dict[str, None] = dict.fromkeys(_RESERVED)
         self._data: dict[Sort, DataType] = {BOOL: BOOL_TYPE}
 
     def unique(self, name: str) -> str:
@@ -108,12 +109,15 @@ class Instances:
             base = hint if hint.strip("_") and " " not in hint else "v"
             base = "".join(c for c in base if not c.isspace() and c not in "();|\"'") or "v"
             name, count = base, 1
-            while name in used or self.signature.has(name) or name.lstrip("-").isdecimal():
+            while name in used or self._is_taken(name) or name.lstrip("-").isdecimal():
                 count += 1
                 name = f"{base}{count}"
             used[name] = None
             made.append(Variable(name, sort))
         return tuple(made)
+
+    def _is_taken(self, name: str) -> bool:
+        return name in self._names or self.signature.has(name)
 
     def constructors(self, sort: Sort) -> tuple[Symbol, ...]:
         """Of a data type or Bool; none for every other sort."""

@@ -19,7 +19,7 @@ from prover.syntax.scope import AmbiguousError, Build, Scope, SplitSignal, names
 from prover.syntax.sexpr import Node
 from prover.terms import Apply, Kind, Sort, Symbol, Term, Variable, substitute, variables
 
-MOST_EQUATIONS = 5000
+MOST_EQUATIONS = 600
 _SUBJECT = " subject"  # no name in a file begins with a space
 
 

@@ -22,6 +22,7 @@ from tests.prover.proofs import (
     Data,
     case,
     certificate,
+    compute,
     lemma,
     plus_associates,
     program,
@@ -140,6 +141,79 @@ def test_a_deep_certificate_is_rejected() -> None:
     _rejects(certificate([proof]), program(NATURALS, "(= Z Z)"), "nested too deep")
 
 
+# What each step must refuse, on a goal that is false
+
+FALSE_GOAL = "(forall ((x L) (y L) (e E)) (=> (= (rev x) y) (= x y)))"
+
+
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [
+        ([], "the sides differ"),
+        ([{"by": "absurd", "of": "condition-1"}], "may be"),
+        ([{"by": "absurd", "of": "condition-2"}], "condition-2"),
+        ([{"by": "injective", "of": "condition-1", "field": 0, "name": "h"}], "no constructor"),
+        ([{"by": "equal", "of": "condition-1", "name": "h"}], "no .= s t. = true"),
+        ([{"by": "arguments", "proofs": []}], "different symbols"),
+        ([{"by": "cases", "of": "x", "name": "h", "branches": []}], "2 constructors"),
+        ([{"by": "cases", "of": "e", "name": "h", "branches": []}], "0 constructors"),
+        ([{"by": "have", "name": "h", "left": "x", "right": "y", "proof": []}], "sides differ"),
+        ([{"by": "have", "name": "h", "left": "x", "right": "e", "proof": []}], "sorts"),
+        ([{"by": "because"}], "unknown step because"),
+        ([rewrite("left", [], "hypothesis:condition-1")], "speaks of .rev x., and here is x"),
+        ([rewrite("left", [], "define:rev:3")], "rev has 2 equations"),
+        ([rewrite("left", [], "define:rev:0")], "rev has 2 equations"),
+        ([rewrite("left", [], "define:likes:1")], "likes"),
+        ([rewrite("left", [], "assume:assumption-1", x="x")], "assumption-1"),
+        ([rewrite("left", [], "lemma:goal", x="x", y="y", e="e")], "goal"),
+        ([rewrite("left", [], "ih:goal", x="x", y="y", e="e")], "not smaller"),
+        ([rewrite("left", [], "define:app:1", y="x")], "speaks of .app nil x., and here is x"),
+        ([rewrite("left", [], "define:app:1", y="e")], "another sort"),
+        ([rewrite("left", [], "define:app:1", z="x")], "variables are others"),
+        ([rewrite("left", [], "define:app:1", y="unknown")], "unknown symbol"),
+        ([rewrite("left", [0], "define:rev:1")], "malformed"),
+        ([rewrite("up", [], "define:rev:1")], "left or right"),
+        ([compute("left", [])], "nothing is to compute"),
+    ],
+)
+def test_a_step_that_does_not_follow_is_rejected(steps: list[Data], reason: str) -> None:
+    found = program(LISTS, FALSE_GOAL)
+    proof = lemma("goal", "x y:L e:E", ("x", "y"), "", case([], [], *steps))
+    proof["conditions"] = [["(rev x)", "y"]]
+    _rejects(certificate([proof]), found, reason)
+
+
+def test_the_variables_of_a_branch_must_be_new() -> None:
+    found = program(LISTS, FALSE_GOAL)
+    nil: Data = {
+        "variables": [],
+        "proof": [
+            rewrite("left", [], "hypothesis:h"),
+            rewrite("right", [], "hypothesis:condition-1") | {"backward": True},
+            rewrite("right", [0], "hypothesis:h"),
+            rewrite("right", [], "define:rev:1"),
+        ],
+    }
+    reasons = {"x t": "not a new name", "k k": "not a new name", "k nil": "not a new name"}
+    reasons |= {"k": "malformed", "k t": "the sides differ"}
+    for names, reason in reasons.items():
+        branch: Data = {"variables": names.split(), "proof": []}
+        split = {"by": "cases", "of": "x", "name": "h", "branches": [nil, branch]}
+        proof = lemma("goal", "x y:L e:E", ("x", "y"), "", case([], [], split))
+        proof["conditions"] = [["(rev x)", "y"]]
+        _rejects(certificate([proof]), found, reason)
+
+
+def test_a_conditional_hypothesis_needs_its_conditions_proved() -> None:
+    found, data = PROOFS["smaller_than_successor"]()
+    step = data["groups"][0][0]["cases"][2]["proof"][1]
+    wrong: list[list[Any]] = [[], [[]], [*step["conditions"], []]]
+    for conditions in wrong:
+        step["conditions"] = conditions
+        with pytest.raises(Rejected):
+            verify(found, data)
+
+
 # Random edits
 
 
@@ -222,7 +296,7 @@ def test_a_thousand_edits_of_what_is_claimed_prove_nothing_else() -> None:
         elif (verified := _attempt(found, data)) is not None:
             accepted += 1
             assert _is_true(found, verified, draw), claim
-    # A lemma may be proved as it was when its claim is another one that is as true.
+    print(f"{accepted} of {edits} edits left a lemma that is as true")
     assert accepted <= 10
 
 
@@ -242,7 +316,8 @@ def test_a_thousand_edits_anywhere_are_rejected_or_leave_a_proof_of_the_same_cla
             assert verified.statement == found.goals[0]
             assert _is_true(found, verified, draw)
     # Steps on the two sides may be swapped, and a case may be there twice: still proofs.
-    assert len(accepted) <= 150
+    print(f"{len(accepted)} of {edits} edits left a proof")
+    assert len(accepted) <= 50
 
 
 def test_replaying_takes_time_in_proportion_to_the_proof() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -165,6 +168,7 @@ def test_our_own_language_says_the_same() -> None:
         ("(frobnicate)", "1:1", "(frobnicate): unknown command"),
         ("(declare-fun f)", "1:1", "declare-fun takes 2 or 3 parts"),
         ("(prove (forall ((b Bool)) (match b ((true b)))))", "1:27", "no case for false"),
+        (f"(prove (= {'9' * 5000} 1))", "1:11", "more than 1000 digits"),
         ("(prove (let ((x)) x))", "1:8", "(let (...) x)"),
     ],
 )
@@ -230,3 +234,46 @@ def test_the_command_reads_and_checks_and_says_that_it_proves_nothing(
     assert capsys.readouterr().err == f"{bad}:1:1: a ( is never closed\n"
     assert main([str(good), "--certificate", str(bad)]) == 1
     assert main([str(tmp_path / "none")]) == 2
+
+
+@pytest.mark.parametrize("num_parameters", [8, 40])
+def test_definitions_that_explode_are_read_or_refused_within_seconds(num_parameters: int) -> None:
+    names = [f"x{index}" for index in range(num_parameters)]
+    bound = " ".join(f"({name} Nat)" for name in names)
+    tests = " ".join(f"(match {name} ((Z true) ((S n) false)))" for name in names)
+    text = f"{NAT}(define-fun f ({bound}) Bool (and {tests}))(prove (f {'Z ' * num_parameters}))"
+    began_s = time.monotonic()
+    if num_parameters == 8:
+        assert len(equations(parse(text.encode()), "f")) == 256
+    else:
+        with pytest.raises(Inadmissible, match="f: more than 600 equations"):
+            parse(text.encode())
+    assert time.monotonic() - began_s < 4  # on cores that others share
+
+
+def test_nested_lets_that_double_are_refused_at_once() -> None:
+    lets = "".join(f"(let ((x{i + 1} (f x{i} x{i}))) " for i in range(60))
+    text = f"{NAT}(declare-fun f (Nat Nat) Nat)(prove (forall ((x0 Nat)) {lets}(= x60 Z){')' * 62}"
+    with pytest.raises(SourceError, match="larger than 100000 symbols"):
+        parse(text.encode())
+
+
+def test_the_same_file_is_read_the_same_whatever_the_hash_seed(tmp_path: Path) -> None:
+    file = tmp_path / "some.smt2"
+    goal = (
+        "(prove (par (c) (forall ((x (list c)) (k c)) (= (map (lambda ((v c)) k) x) (app x x)))))"
+    )
+    file.write_text(POLYMORPHIC + goal)
+    shown = [
+        subprocess.run(
+            [sys.executable, "-m", "prover", "--show", str(file)],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in (1, 2)
+    ]
+    assert shown[0] == shown[1]
+    assert "(map f (cons h t)) = (cons (@ f h) (map f t))" in shown[0]
