@@ -41,6 +41,7 @@ class Evaluator:
         self.fuel, self.seed = fuel, seed
         self._ends_s = time.monotonic() + seconds
         self._values: dict[Term, Term] = {}
+        self._lowest = _lowest_constructors(program)
 
     def value(self, term: Term) -> Term:
         """Constructors, literals, elements or a function with too few arguments.
@@ -156,12 +157,7 @@ class Evaluator:
         constructors = self.program.constructors(sort)
         if not constructors:
             return Symbol(f"!{sort}{choice % _NUM_ELEMENTS}", (), sort, Kind.ELEMENT)()
-        able = [c for c in constructors if sort not in c.arguments]
-        if depth > 0 or not able:
-            able = list(constructors)
-        if depth < -8:
-            able = [min(constructors, key=lambda c: len(c.arguments))]
-        chosen = able[choice % len(able)]
+        chosen = constructors[choice % len(constructors)] if depth > 0 else self._lowest[sort]
         fields = []
         for index, field in enumerate(chosen.arguments):
             below = blake2b(f"{choice} {index}".encode(), digest_size=8).digest()
@@ -182,3 +178,20 @@ class Evaluator:
         sides = (statement.conclusion.left, statement.conclusion.right)
         left, right = (substitute(side, values) for side in sides)
         return not self.equal(left, right)
+
+
+def _lowest_constructors(program: Program) -> dict[Sort, Symbol]:
+    """For each data type a constructor from which values come to an end soonest."""
+    found: dict[Sort, Symbol] = {}
+    while len(found) < len(program.data):
+        ended = {
+            sort: constructor
+            for sort, data in program.data.items()
+            if sort not in found
+            for constructor in reversed(data.constructors)
+            if all(f in found or f not in program.data for f in constructor.arguments)
+        }
+        if not ended:
+            break  # a data type without a value, which the checks refuse
+        found |= ended
+    return found

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import pickle
+import random
 import time
 
 import pytest
 
-from prover.builtins import FALSE, TRUE, equals, literal, reduce
+from prover.builtins import ARITHMETIC, FALSE, TRUE, equals, if_then_else, literal, reduce
 from prover.errors import OutOfFuel, SortClash, Undecided
 from prover.evaluator import Evaluator
 from prover.notation import Notation
 from prover.syntax.problem import parse
-from prover.terms import Variable, match, replace_at, show, substitute, subterm_at, variables
+from prover.terms import (
+    BOOL,
+    Apply,
+    Kind,
+    Term,
+    Variable,
+    match,
+    replace_at,
+    show,
+    substitute,
+    subterm_at,
+    variables,
+)
 
 PROGRAM = parse(
     b"""
@@ -92,6 +106,56 @@ def test_small_values_are_values() -> None:
     for text in found:
         value = NOTATION.term(text, {})
         assert evaluator.value(value) is value
+
+
+def test_small_values_end_also_where_the_shortest_constructor_goes_on() -> None:
+    text = b"data t = on(t) | end(u, u)\ndata u = one | back(t)\nprove forall x: t. x = x"
+    program = parse(text, "some.prove")
+    (variable,) = program.goals[0].variables
+    values = {Evaluator(program).small(variable.sort, choice) for choice in range(200)}
+    assert len(values) > 10
+
+
+def test_one_step_of_a_builtin_keeps_the_value() -> None:
+    draw = random.Random(3)
+    values = [NOTATION.term(text, {}) for text in ("zero", "(succ zero)", "(f zero)")]
+    numbers = [literal(value) for value in (-7, -2, 0, 1, 3)]
+    truths = [TRUE, FALSE, *(equals(a, b) for a in values for b in values)]
+    for _ in range(3000):
+        name = draw.choice(("and", "or", "=>", "not", "ite", "=", *ARITHMETIC))
+        if name in ARITHMETIC:
+            term = ARITHMETIC[name](draw.choice(numbers), draw.choice(numbers))
+        elif name == "ite":
+            term = if_then_else(draw.choice(truths), draw.choice(values), draw.choice(values))
+        elif name == "=":
+            term = equals(*(NOTATION.symbols["succ"](draw.choice(values)) for _ in range(2)))
+        else:
+            symbol = NOTATION.symbols[name]
+            term = symbol(*(draw.choice(truths) for _ in symbol.arguments))
+        assert _naive(reduce(term)) == _naive(term), term
+        truths = [*truths[-40:], term] if term.sort is BOOL else truths
+
+
+def _naive(term: Term) -> object:
+    """The value by Python's own operators."""
+    assert isinstance(term, Apply)
+    if term.symbol.kind is Kind.LITERAL:
+        return int(term.symbol.name)
+    if term.symbol.kind is not Kind.BUILTIN:
+        return True if term is TRUE else False if term is FALSE else Evaluator(PROGRAM).value(term)
+    values = [_naive(each) for each in term.arguments]
+    name, (a, *rest) = term.symbol.name, values
+    if name == "ite":
+        return rest[0] if a else rest[1]
+    if name in ("div", "mod") and rest[0] == 0:
+        return term
+    if name in ("div", "mod"):
+        assert isinstance(a, int)
+        assert isinstance(rest[0], int)
+        remainder = a - abs(rest[0]) * math.floor(a / abs(rest[0]))
+        return remainder if name == "mod" else (a - remainder) // rest[0]
+    python = {"and": "a and b", "or": "a or b", "=>": "not a or b", "not": "not a", "=": "a == b"}
+    return eval(python.get(name, f"a {name} b"), {"a": a, "b": rest[0] if rest else None})
 
 
 def test_a_builtin_step_knows_constructors() -> None:
