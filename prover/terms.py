@@ -19,6 +19,8 @@ from prover.errors import SortClash
 
 Position = tuple[int, ...]
 
+_SMALL = 200  # symbols: recursion goes no deeper
+
 
 class Sort:
     """A sort by name, applied to others: `Nat`, `(list Nat)`, `(=> Nat Bool)`."""
@@ -227,6 +229,8 @@ def substitute(term: Term, substitution: Substitution) -> Term:
     """All at once: what is put in is not substituted again."""
     if not substitution:
         return term
+    if term.size <= _SMALL:
+        return _substitute_small(term, substitution)
 
     def leaf(part: Term) -> Term | None:
         if isinstance(part, Variable):
@@ -234,6 +238,16 @@ def substitute(term: Term, substitution: Substitution) -> Term:
         return part if part.is_ground else None
 
     return rebuild(term, leaf)
+
+
+def _substitute_small(term: Term, substitution: Substitution) -> Term:
+    """The same by recursion, several times faster for the terms that most are."""
+    if isinstance(term, Variable):
+        return substitution.get(term, term)
+    if term.is_ground:
+        return term
+    arguments = [_substitute_small(argument, substitution) for argument in term.arguments]
+    return make(term.symbol, tuple(arguments))
 
 
 def subterms(term: Term) -> Iterator[Term]:
