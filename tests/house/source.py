@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ("actors", "cluster")
+SHIPPED = ("actors", "cluster", "prover")
 WRITTEN = (*SHIPPED, "benchmarks", "tests")
 # Folders and files that are read as text: everything a contributor may touch.
 READ = (*WRITTEN, ".ci", "deploy", "grafana", "protos")

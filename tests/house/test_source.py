@@ -124,7 +124,7 @@ def test_every_library_that_is_imported_is_declared_and_pinned() -> None:
     pinned = {_bare(line) for line in constraints()}
     assert declared | development <= pinned
     homes = packages_distributions()
-    ours = {"actors", "cluster", "protos", "thoth_kernels", "tests", "benchmarks", "__future__"}
+    ours = {*SHIPPED, "protos", "thoth_kernels", "tests", "benchmarks", "__future__"}
     for folders, allowed in ((SHIPPED, declared), (WRITTEN, declared | development)):
         used = {root: path for path in modules(*folders) for root in imported_roots(parsed(path))}
         for root, path in used.items():

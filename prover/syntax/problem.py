@@ -1,0 +1,121 @@
+"""From the bytes of a file to a program; the only door to the readers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from prover.errors import Place, SourceError
+from prover.program import BOOL_TYPE, DataType, Equation, Function, Program, Statement
+from prover.syntax.declarations import Signature, declare
+from prover.syntax.elaborate import Elaborator
+from prover.syntax.instances import Instances
+from prover.syntax.scope import QuantifierError
+from prover.syntax.sexpr import Source, read
+from prover.syntax.statements import (
+    completion,
+    define_by_assertions,
+    define_by_equations,
+    statement,
+    used_symbols,
+)
+from prover.syntax.surface import declare_surface
+from prover.terms import BOOL, Kind, Sort, Symbol, Term, subterms
+
+# A node may be nested `sexpr.MOST_NESTED` deep and each level takes a few frames of Python.
+_FRAMES = 20_000
+
+
+def load(path: Path) -> Program:
+    """The program in a file; its ending says the language: `.prove` is our own."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SourceError(error.strerror or "cannot be read", Place(str(path), 1, 1)) from None
+    return parse(data, str(path))
+
+
+def parse(data: bytes, file: str = "<text>") -> Program:
+    """The program in a text of SMT-LIB, TIP or, where `file` ends in .prove, our own language."""
+    source = Source.of_bytes(data, file)
+    with _deep_recursion():
+        if file.endswith(".prove"):
+            signature = declare_surface(source)
+        else:
+            signature = declare(source, read(source))
+        return assemble(signature)
+
+
+@contextmanager
+def _deep_recursion() -> Iterator[None]:
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, _FRAMES))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def assemble(signature: Signature) -> Program:
+    """The program of a signature: all that its goals and assumptions speak of."""
+    elaborator = Elaborator(signature)
+    asserted, left_out = [], []
+    for index, node in enumerate(signature.assertions, 1):
+        try:
+            asserted.append(statement(elaborator, f"assumption-{index}", node))
+        except QuantifierError as error:
+            left_out.append(str(error))
+    goals = tuple(
+        statement(elaborator, f"goal-{index}" if index > 1 else "goal", node)
+        for index, node in enumerate(signature.goals, 1)
+    )
+    by_equations = define_by_equations(elaborator)
+    elaborator.functions.run_waiting()
+    defined, assumed = define_by_assertions(elaborator, asserted)
+    for symbol in elaborator.selectors:
+        partial = elaborator.instances.equations[symbol]
+        partial.extend(completion(elaborator, symbol, partial))
+    equations = {**elaborator.instances.equations, **defined, **by_equations}
+    program = _reachable(elaborator.instances, equations, goals, tuple(assumed))
+    return replace(program, left_out=tuple(left_out))
+
+
+def _reachable(
+    instances: Instances,
+    equations: dict[Symbol, list[Equation]],
+    goals: tuple[Statement, ...],
+    assumed: tuple[Statement, ...],
+) -> Program:
+    waiting: list[Term] = []
+    for each in (*goals, *assumed):
+        waiting += each.variables
+        waiting += [side for e in each.equalities() for side in (e.left, e.right)]
+    functions: dict[Symbol, Function] = {}
+    free: dict[Symbol, None] = {}
+    data: dict[Sort, DataType] = {BOOL: BOOL_TYPE}
+    while waiting:
+        new, waiting = waiting, []
+        for symbol in used_symbols(new):
+            if symbol.kind is not Kind.FUNCTION or symbol in functions or symbol in free:
+                continue
+            if symbol in equations:
+                functions[symbol] = Function(symbol, tuple(equations[symbol]))
+                waiting += [side for e in equations[symbol] for side in (e.left, e.right)]
+            else:
+                free[symbol] = None
+        _add_data(instances, data, [part.sort for term in new for part in subterms(term)])
+    return Program(instances.signature.source.file, data, functions, tuple(free), assumed, goals)
+
+
+def _add_data(instances: Instances, data: dict[Sort, DataType], sorts: list[Sort]) -> None:
+    """Adds the data types of these sorts, and of the sorts inside them and their fields."""
+    while sorts:
+        sort = sorts.pop()
+        sorts += sort.arguments if sort.is_function else ()
+        found = instances.data(sort) if sort not in data else None
+        if found is not None:
+            data[sort] = found
+            sorts += [field for c in found.constructors for field in c.arguments]
