@@ -146,7 +146,9 @@ def under_load(cluster: Running, expected: dict[str, str]) -> Iterator[None]:
         try:
             while not is_over.is_set():
                 answers = {topic: ask(cluster, topic).text for topic in topics}
-                wrong.extend(t for t in topics if answers[t] != expected[t])
+                wrong.extend(
+                    (t, answers[t], expected[t]) for t in topics if answers[t] != expected[t]
+                )
         except Exception as error:
             wrong.append(error)
 
