@@ -163,8 +163,7 @@ class GpuWorker:
         match event:
             case Stepped(report, load):
                 self._load = load
-                self._metrics.stepped(report, load)
-                self.steps.stepped(report)
+                # Answers before accounts: whatever may be wrong with these, no token is lost.
                 for first in report.first_tokens:
                     self._feed(first.request_id, first)
                 for request_id, token_id in report.tokens:
@@ -173,6 +172,8 @@ class GpuWorker:
                     self._end(finished.request_id, finished)
                 for request_id, failure in report.failed:
                     self._end(request_id, failure)
+                self._metrics.stepped(report, load)
+                self.steps.stepped(report)
             case Turned(request_id, error):
                 self._end(request_id, error)
             case Died(error):

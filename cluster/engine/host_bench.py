@@ -18,7 +18,7 @@ from cluster.blocks.segment import Home, SegmentView
 from cluster.clock import Clock
 from cluster.engine.tiers.host_arena import HostArena
 from cluster.ids import BlockId
-from cluster.scheduling.stages import Curve, HostCosts
+from cluster.scheduling.stages import Curve, HostCosts, measured_curve
 
 _BLOCKS = 16
 _ROWS = 8
@@ -69,8 +69,7 @@ class HostBench:
             len(blocks) * BLOCK_TOKENS: long - row_s,
             _ROWS * len(blocks) * BLOCK_TOKENS: most - _ROWS * row_s,
         }
-        seconds = [max(0.0, points[quantity]) for quantity in sorted(points)]
-        return HostCosts(Curve(tuple(sorted(points)), seconds), row_s, is_beside)
+        return HostCosts(measured_curve(points), row_s, is_beside)
 
     def _busy_s(self, port: AttentionPort, rows: int, blocks: tuple[BlockId, ...]) -> float:
         return self._taken(port, _plan(rows, blocks)).busy_s

@@ -18,7 +18,14 @@ from cluster.blocks.segment import Home
 from cluster.engine.bench import Bench, Timed
 from cluster.engine.notes import note_in, remembered
 from cluster.scheduling.plan import Chunk
-from cluster.scheduling.stages import Curve, HostCosts, StageCosts, keys_of
+from cluster.scheduling.stages import (
+    LEAST_S,
+    Curve,
+    HostCosts,
+    StageCosts,
+    keys_of,
+    measured_curve,
+)
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +33,6 @@ ROWS = (1, 4, 16, 64, 128)
 # Chunks of prompts, and decoding rows: after how many tokens, and how many.
 PROMPTS = ((0, 16), (0, 128), (2048, 128))
 DECODES = ((16, 1), (512, 1), (512, 8), (2048, 8))
-# What is measured as nothing would stay nothing, whatever it takes.
-_LEAST_S = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ def measured(bench: Bench) -> DeviceCosts:
     rows = sorted({min(count, bench.most_rows) for count in ROWS})
     bench.timed([bench.chunk(0, rows[-1])])
     alone = {count: bench.timed([bench.chunk(0, count)]) for count in rows}
-    linear = _curve({count: _linear_s(timed) for count, timed in alone.items()})
+    linear = measured_curve({count: _linear_s(timed) for count, timed in alone.items()})
 
     def attention_s(*chunks: Chunk) -> float:
         timed = bench.timed(chunks)
@@ -84,9 +89,11 @@ def measured(bench: Bench) -> DeviceCosts:
     row, beside = bench.chunk(0, 1), bench.chunk(min(BLOCK_TOKENS, room), 1, Home.HOST)
     return DeviceCosts(
         linear,
-        _curve({keys_of(*prompt): attention_s(bench.chunk(*prompt)) for prompt in prompts}),
-        _curve({n * (alpha + 1): attention_s(*_decode(bench, alpha, n)) for alpha, n in decodes}),
-        exchange_s=max(_LEAST_S, attention_s(beside) - attention_s(row)),
+        measured_curve({keys_of(*prompt): attention_s(bench.chunk(*prompt)) for prompt in prompts}),
+        measured_curve(
+            {n * (alpha + 1): attention_s(*_decode(bench, alpha, n)) for alpha, n in decodes}
+        ),
+        exchange_s=max(LEAST_S, attention_s(beside) - attention_s(row)),
         step_s=_rest_s(alone[rows[0]]),
     )
 
@@ -105,13 +112,6 @@ def _rest_s(timed: Timed) -> float:
     if timed.linear_s is None or timed.attention_s is None:
         return 0.0
     return max(0.0, timed.whole_s - timed.linear_s - timed.attention_s)
-
-
-def _curve(points: Mapping[int, float]) -> Curve:
-    """Fewer never take longer: what disturbed a measurement has only added to it."""
-    quantities = sorted(points)
-    seconds = [points[quantity] for quantity in quantities]
-    return Curve(tuple(quantities), [max(0.0, min(seconds[i:])) for i in range(len(seconds))])
 
 
 def _written(costs: DeviceCosts) -> Mapping[str, object]:

@@ -19,7 +19,7 @@ to each other as a layer's.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import exp, log
 
@@ -36,6 +36,8 @@ PATIENCE = 8
 MOST_PATIENCE = 1024
 DOUBT = 0.9
 LEAST_BELIEF = 1 / 8
+# What is measured as nothing would stay nothing, whatever it takes.
+LEAST_S = 1e-6
 # What took longer than this times its prediction met something else than its own work.
 MAX_RATIO = 8.0
 
@@ -85,7 +87,8 @@ class StageTimes:
 
 @dataclass(slots=True)
 class Curve:
-    """Seconds over one quantity: linear between its points, and beyond the last on its last slope.
+    """Seconds over one quantity, none negative: linear between its points, and beyond the last on
+    its last slope, which may be level but does not fall.
 
     A measurement corrects all of it by a factor, quickly, and the points around it, slowly: a
     profile of another machine comes right everywhere, and a step in it stays.
@@ -110,7 +113,8 @@ class Curve:
         above = min(max(bisect_right(points, quantity), 1), len(points) - 1)
         left, low = points[above - 1], seconds[above - 1]
         share = max(0, quantity - left) / (points[above] - left)
-        return self.scale * (low + share * (seconds[above] - low))
+        rise = seconds[above] - low
+        return self.scale * (low + (min(share, 1.0) if rise < 0.0 else share) * rise)
 
     def observed(self, quantity: int, seconds: float, rate: float = SCALE_RATE) -> None:
         """`rate` is the share of the error by which the factor is corrected."""
@@ -132,6 +136,14 @@ class Curve:
         left, right = points[above - 1], points[above]
         share = (quantity - left) / (right - left)
         return ((above - 1, 1.0 - share), (above, share))
+
+
+def measured_curve(seconds: Mapping[int, float]) -> Curve:
+    """By what was measured. Fewer never take longer: what disturbed a measurement has only added to
+    it."""
+    points = sorted(seconds)
+    least = [max(LEAST_S, min(seconds[more] for more in points[i:])) for i in range(len(points))]
+    return Curve(tuple(points), least)
 
 
 def line(per_unit: float, at_least: float = 0.0) -> Curve:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 
 import pytest
 
-from actors.gpu_worker import _Item, _responses, _Token
+from actors.gpu_worker import GpuWorker, _Item, _responses, _Token
+from actors.roles import Site
+from cluster.clock import ManualClock
+from cluster.config import ThothConfig
+from cluster.engine.engine import StepReport
+from cluster.engine.thread import Stepped
 from cluster.errors import Lost
 from cluster.ids import RequestId
-from cluster.request import CachedTokens, FinishReason, TokenLogprobs
-from cluster.scheduling.plan import Finished, FirstToken
+from cluster.request import CachedTokens, FinishReason, TokenLogprobs, WorkerLoad
+from cluster.scheduling.plan import Finished, FirstToken, Why
+from cluster.scheduling.stages import Work
 
 FIRST = FirstToken(RequestId("r"), 0.5, 0.25, CachedTokens(device=32, disk=16), 9)
 END = Finished(RequestId("r"), FinishReason.LENGTH, 3)
@@ -62,3 +69,18 @@ async def test_an_answer_of_no_tokens_still_says_when_it_began() -> None:
     response = await anext(responses)
     assert response.tokens.first.queue_s == 0.5
     assert list(response.tokens.token_ids) == []
+
+
+async def test_what_cannot_be_counted_loses_no_token() -> None:
+    site = Site("gpu_worker-0", "127.0.0.1", "node-0", _nobody, ManualClock(), Random(3), print)
+    worker = GpuWorker(site, ThothConfig())
+    stream = worker._streams[RequestId("r")] = asyncio.Queue()
+    uncountable = Why(works=(Work(rows=1),), seconds=-1.0)
+    report = StepReport(tokens=((RequestId("r"), 7),), finished=(END,), why=uncountable)
+    with pytest.raises(ValueError, match="non-negative"):
+        worker._handle(Stepped(report, WorkerLoad()))
+    assert [stream.get_nowait(), stream.get_nowait()] == [_Token(7, None), END]
+
+
+async def _nobody() -> str:
+    raise AssertionError("nobody is looked for")
