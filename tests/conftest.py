@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from cluster.models.catalogue import CATALOGUE, resolve_model
 from cluster.models.folder import ModelFolder
@@ -19,6 +20,10 @@ if not torch.cuda.is_available():
 # On shared cores a second thread spends its time waiting; tests about threads ask for them.
 torch.set_num_threads(1)
 
+
+# How long drawing an example takes says what else the machine does.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 # Folders whose tests start processes that listen, and wait for each other: one test at a time.
 CLUSTERS = ("actors", "cli")

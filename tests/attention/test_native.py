@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from torch import Tensor
 
 from cluster.attention.native import NativeBackend
@@ -38,7 +38,7 @@ def assert_same_bits(a: State, b: State) -> None:
     assert torch.equal(a.lse, b.lse)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(step=steps())
 def test_bits_are_the_same_in_any_company_on_any_threads(step: Step) -> None:
     one = backend(1)
@@ -58,7 +58,7 @@ def test_bits_are_the_same_in_any_company_on_any_threads(step: Step) -> None:
             assert_same_bits(alone, State(whole.o[rows], whole.lse[rows]))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 @given(step=steps())
 def test_the_kernels_agree_with_the_reference(step: Step) -> None:
     laid = Laid(step, backend(2))

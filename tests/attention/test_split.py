@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -71,7 +71,7 @@ class TwoMemories:
             return attention.attend(layer, self.q, self.k, self.v)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(step=steps(), seed=st.integers(0, 99), number=st.integers(0, len(backends()) - 1))
 def test_where_a_segment_lies_changes_no_bit(step: Step, seed: int, number: int) -> None:
     backend = backends()[number]

@@ -112,7 +112,7 @@ class Lives(RuleBasedStateMachine):
         world.check()
 
 
-Lives.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Lives.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestLives = Lives.TestCase
 
 

@@ -90,7 +90,7 @@ def test_rope_scaling_changes_the_logits(tmp_path: Path) -> None:
     rows=st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=70),
     threads=st.sampled_from([1, 2]),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_bits_of_a_row_do_not_depend_on_its_batch(rows: list[int], threads: int) -> None:
     model = random_decoder(decoder_config(tiny_config()), seed=0)
     everyone = torch.arange(ROWS)

@@ -63,14 +63,14 @@ QWEN, OUR_QWEN = qwen(), tokenizer_of(byte_level("qwen2"))
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8") | st.sampled_from("aA1 '\n\r\te\u0301é/")))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_qwen_text_becomes_the_ids_of_its_own_tokenizer(text: str) -> None:
     assert OUR_QWEN.encode(text).ids == QWEN.encode(text).ids
 
 
 @pytest.mark.parametrize("pre", ["llama-bpe", "llama-v3", "llama3", "qwen2", "tekken"])
 @given(text=st.text(alphabet=st.characters(codec="utf-8") | st.sampled_from("aAbB1 '\n\r\t.,/-é")))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_text_is_cut_into_the_words_that_transformers_cuts(pre: str, text: str) -> None:
     theirs = pre_tokenizers.Split(Regex(GGUF_PRE_TOKENIZER_SPLITS[pre]), "isolated")
     words = [word.encode() for word, _ in theirs.pre_tokenize_str(text)]
@@ -201,7 +201,7 @@ def test_llama_2_gets_its_own_merges_and_ids() -> None:
     text=st.text("ab c", max_size=40),
     seed=st.integers(0, 99),
 )
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_merges_join_what_scores_join(words: list[str], text: str, seed: int) -> None:
     """Most random vocabularies have pieces that nothing leads to; both ways must leave those."""
     ranks = list(range(len(words) + 3))

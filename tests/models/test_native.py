@@ -89,7 +89,7 @@ def test_int8_is_the_same_model_more_coarsely(tmp_path: Path, family: str) -> No
     threads=st.sampled_from([1, 2, 3]),
     precision=st.sampled_from(list(Precision)),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_bits_of_a_row_do_not_depend_on_its_batch_or_the_threads(
     rows: list[int], threads: int, precision: Precision
 ) -> None:

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.numa import Limits, Node, Topology, read_topology
@@ -206,7 +206,6 @@ def test_a_folder_without_nodes_is_one_node(machine: Machine) -> None:
     assert_is_taken_as_one_node(machine.read("0-7"), "no node has a cpu")
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(
         [

@@ -132,7 +132,7 @@ class Lives(RuleBasedStateMachine):
         assert self.scheduler.pool.num_free == self.scheduler.pool.num_blocks
 
 
-Lives.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+Lives.TestCase.settings = settings(max_examples=100, stateful_step_count=50)
 TestLives = Lives.TestCase
 
 

@@ -92,7 +92,7 @@ class Leases(RuleBasedStateMachine):
                 assert known.incarnation == str(self.incarnations[known.name])
 
 
-Leases.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Leases.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestLeases = Leases.TestCase
 
 

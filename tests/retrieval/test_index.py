@@ -37,7 +37,7 @@ def test_a_text_without_anything_to_embed_is_a_row_of_zeros(embedder: StaticEmbe
     assert embedder.embed([]).shape == (0, embedder.dimension)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(texts=st.lists(st.text(max_size=40), max_size=6))
 def test_every_row_has_length_one_or_zero_and_no_nan(
     embedder: StaticEmbedder, texts: list[str]

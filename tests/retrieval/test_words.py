@@ -14,7 +14,7 @@ from cluster.store.search import SearchReader
 from tests.retrieval.making import entry, words
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(query=st.text(st.characters(), max_size=50))
 @example(query='"')
 @example(query="a AND NOT (b OR NEAR(c)) ^d* title:e -f")

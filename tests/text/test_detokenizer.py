@@ -37,7 +37,7 @@ SIZES = st.lists(st.integers(0, 4), max_size=30)
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data(), sizes=SIZES)
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 def test_any_ids_in_any_pieces_give_the_text_of_all(
     kind: str, data: st.DataObject, sizes: list[int]
 ) -> None:
@@ -48,7 +48,7 @@ def test_any_ids_in_any_pieces_give_the_text_of_all(
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(text=st.text(max_size=30), sizes=SIZES)
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_the_ids_of_any_text_in_any_pieces_give_the_text(
     kind: str, text: str, sizes: list[int]
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import InvalidArgument
@@ -88,7 +88,6 @@ HOSTILE = st.lists(st.sampled_from([*SPECIAL_TOKENS, "<|im_", "end|>", "a", "\uf
 
 
 @given(first=HOSTILE, second=HOSTILE, document=HOSTILE)
-@settings(deadline=None)
 def test_names_of_special_tokens_in_text_never_become_special(
     first: str, second: str, document: str
 ) -> None:

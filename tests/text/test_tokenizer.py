@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import InvalidArgument, Unsupported
@@ -18,7 +18,6 @@ TINY = byte_level()
 
 
 @given(st.text())
-@settings(deadline=None)
 def test_any_text_reads_back(text: str) -> None:
     assert TINY.decode(TINY.encode(text)) == text
 
