@@ -12,6 +12,7 @@ from prover.evaluator import Evaluator
 from prover.program import Program, Statement
 from prover.rewriting.meter import Meter, Spent
 from prover.rewriting.rules import RuleBook
+from prover.samples.samples import Samples
 from prover.search.certificate import certificate
 from prover.search.conjecture import Names
 from prover.search.lemmas import Lemma
@@ -49,11 +50,12 @@ class _Search:
         self.program, self.goal = program, goal
         names = Names(program)
         book = RuleBook(program)
-        self.trial = Trial(program, seed)
-        self.loop = Loop(Tools(program, book, Meter(budget), names, self.trial))
+        self.samples = Samples(program, seed)
+        tools = Tools(program, book, Meter(budget), names, Trial(self.samples))
+        self.loop = Loop(tools)
 
     def run(self) -> Verdict:
-        values = self.trial.refute(self.goal)
+        values = self.samples.refute(self.goal, 2)
         if values is not None:
             return self._refuted(values)
         try:

@@ -84,7 +84,7 @@ class Loop:
             return None
         if conjecture.size > _LARGEST or self.lemmas.has_failed(conjecture, depth):
             return None
-        if not self.tools.trial.may_hold(conjecture):
+        if not self.tools.trial.survives(conjecture):
             self.lemmas.fail(conjecture)
             return None
         self._open.append(conjecture)

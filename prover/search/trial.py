@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Mapping
-
-from prover.errors import ProverError
-from prover.evaluator import Evaluator
-from prover.program import Program, Statement
+from prover.samples.samples import Samples
 from prover.search.conjecture import Conjecture
-from prover.terms import Term, Variable
-
-_TRIALS = 40
 
 
 class Trial:
-    """Whether a conjecture survives small values. What was tested once is remembered."""
+    """Whether a conjecture survives values. What was tested once is remembered."""
 
-    def __init__(self, program: Program, seed: int = 0) -> None:
-        self.program, self.seed = program, seed
-        self.evaluator = Evaluator(program, fuel=2_000_000, seconds=60.0, seed=seed)
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
         self._known: dict[Conjecture, bool] = {}
 
     def may_hold(self, conjecture: Conjecture) -> bool:
+        """The quick test: as far as the standing samples tell."""
         if conjecture not in self._known:
-            statement = conjecture.statement("trial")
-            self._known[conjecture] = self.refute(statement) is None
+            left, right = conjecture.left, conjecture.right
+            self._known[conjecture] = self.samples.may_hold(left, right, conjecture.conditions)
         return self._known[conjecture]
 
-    def refute(self, statement: Statement) -> Mapping[Variable, Term] | None:
-        """Values that meet the conditions and make the sides differ."""
-        draw = random.Random(self.seed)
-        for number in range(_TRIALS * (1 + 3 * len(statement.conditions))):
-            depth = number % 4
-            values = {
-                variable: self.evaluator.small(variable.sort, draw.randrange(1 << 40), depth)
-                for variable in statement.variables
-            }
-            try:
-                if self.evaluator.refutes(statement, values):
-                    return values
-            except ProverError:
-                continue
-        return None
+    def survives(self, conjecture: Conjecture) -> bool:
+        """The longer test, before a proof is begun."""
+        statement = conjecture.statement("")
+        return self.may_hold(conjecture) and self.samples.counterexample(statement, 1) is None
