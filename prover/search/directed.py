@@ -15,6 +15,7 @@ from prover.rewriting.rules import RuleBook
 from prover.samples.samples import Samples
 from prover.search.certificate import certificate
 from prover.search.conjecture import Names
+from prover.search.explain import Explainer
 from prover.search.lemmas import Lemma
 from prover.search.loop import Loop
 from prover.search.tools import Tools
@@ -81,4 +82,5 @@ class _Search:
             verified = verify(self.program, data)
         except Rejected:
             return Unknown(Reason.STUCK, self.loop.stuck)
-        return Proved(data, str(verified))
+        explainer = Explainer(self.loop.tools.book, lemmas, self.loop.remarks.by_lemma)
+        return Proved(data, str(verified), tuple(explainer.lines()))
