@@ -26,6 +26,11 @@ class Batch:
         self.given = columns
         self._known: dict[Term, Column] = {}
 
+    def first(self, num_rows: int) -> Batch:
+        """A batch of the first rows alone."""
+        columns = {variable: column[:num_rows] for variable, column in self.given.items()}
+        return Batch(self.machine, columns, min(num_rows, self.num_rows))
+
     def column(self, term: Term) -> Column:
         """The values of a term of these variables, computed once for each subterm."""
         known = self._known
