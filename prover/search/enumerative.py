@@ -8,6 +8,8 @@ proof is stuck: that is what the directed search does.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from prover.program import Program, Statement
 from prover.samples.samples import Samples
 from prover.search.accumulators import Accumulators
@@ -21,7 +23,6 @@ from prover.synthesis.conjectures import lemmas, vocabulary
 from prover.terms import Term, Variable
 from prover.verdict import Budget, Verdict
 
-_DEEP = 2  # lemmas that a plain proof may leave for its remaining goals
 _MOST_TERMS = 200_000
 _CALLS_OF_A_STEP = 64
 
@@ -32,7 +33,7 @@ def search(program: Program, goal: Statement, budget: Budget, seed: int = 0) -> 
     The program has passed `checks.check`.
     """
     with deep_recursion():
-        return _Enumeration(program, goal, budget, seed).run()
+        return Enumeration(program, goal, budget, seed).run()
 
 
 class _NoAccumulators(Accumulators):
@@ -53,8 +54,12 @@ class PlainLoop(Loop):
         self.discharge = Discharge(tools, self.find, _no_tactics, self.note_stuck)
 
 
-class _Enumeration(Search):
+class Enumeration(Search):
+    """`depth` is how many lemmas a proof may leave for what remains of its goals: none in the
+    baseline, for such a lemma has a purpose."""
+
     loop_type = PlainLoop
+    depth: ClassVar[int] = 0
 
     def __init__(self, program: Program, goal: Statement, budget: Budget, seed: int) -> None:
         super().__init__(program, goal, budget, seed)
@@ -63,7 +68,7 @@ class _Enumeration(Search):
 
     def attempt(self) -> Lemma | None:
         """The goal proved, first without any guessed lemma."""
-        lemma = self.loop.prove(self.goal, _DEEP)
+        lemma = self.loop.prove(self.goal, self.depth)
         if lemma is not None:
             return lemma
         words = vocabulary(self.program, self.goal)
@@ -72,7 +77,7 @@ class _Enumeration(Search):
             self.loop.tools.meter.spend(1 + (self.samples.steps - spent) // _CALLS_OF_A_STEP)
             spent = self.samples.steps
             if self._learns(Conjecture(equation.left, equation.right)):
-                lemma = self.loop.prove(self.goal, _DEEP)
+                lemma = self.loop.prove(self.goal, self.depth)
                 if lemma is not None:
                     return lemma
         return None
@@ -91,4 +96,4 @@ class _Enumeration(Search):
         return True
 
     def _proves(self, conjecture: Conjecture) -> bool:
-        return self.loop.find([conjecture], _DEEP) is not None
+        return self.loop.find([conjecture], self.depth) is not None
