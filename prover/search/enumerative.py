@@ -8,23 +8,26 @@ proof is stuck: that is what the directed search does.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from prover.program import Program, Statement
 from prover.samples.samples import Samples
 from prover.search.accumulators import Accumulators
+from prover.search.branch import Branch
 from prover.search.conjecture import Conjecture
 from prover.search.directed import Search, deep_recursion
-from prover.search.discharge import Discharge
+from prover.search.hypotheses import Case
 from prover.search.lemmas import Lemma
 from prover.search.loop import Loop
 from prover.search.tools import Tools
 from prover.synthesis.conjectures import lemmas, vocabulary
-from prover.terms import Term, Variable
+from prover.terms import Term
 from prover.verdict import Budget, Verdict
 
 _MOST_TERMS = 200_000
 _CALLS_OF_A_STEP = 64
+_MORE_EFFORT = 12
 
 
 def search(program: Program, goal: Statement, budget: Budget, seed: int = 0) -> Verdict:
@@ -41,8 +44,12 @@ class _NoAccumulators(Accumulators):
         return False
 
 
-def _no_tactics(_sides: tuple[Term, ...], _variable: Variable, _depth: int) -> bool:
+def _no_tactics(_terms: Sequence[Term], _case: Case, _depth: int) -> bool:
     return False
+
+
+def _no_fit(_branch: Branch, _case: Case, _depth: int) -> Iterator[Branch]:
+    return iter(())
 
 
 class PlainLoop(Loop):
@@ -51,7 +58,7 @@ class PlainLoop(Loop):
     def __init__(self, tools: Tools, samples: Samples) -> None:
         super().__init__(tools, samples)
         self.accumulators = _NoAccumulators(tools, samples, self.find, self.remarks)
-        self.discharge = Discharge(tools, self.find, _no_tactics, self.note_stuck)
+        self.discharge.learn, self.discharge.fit = _no_tactics, _no_fit
 
 
 class Enumeration(Search):
@@ -71,6 +78,7 @@ class Enumeration(Search):
         lemma = self.loop.prove(self.goal, self.depth)
         if lemma is not None:
             return lemma
+        self.doubt(_MORE_EFFORT)
         words = vocabulary(self.program, self.goal)
         spent = self.samples.steps
         for equation in lemmas(self.samples, words, self._normaliser.normal, _MOST_TERMS):
