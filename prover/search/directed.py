@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import ClassVar
 
 from prover.checker import verify
-from prover.errors import Rejected
+from prover.errors import ProverError, Rejected
 from prover.evaluator import Evaluator
 from prover.program import Program, Statement
 from prover.rewriting.meter import Meter, Spent
@@ -24,6 +25,8 @@ from prover.terms import Term, Variable, substitute
 from prover.verdict import Budget, Proved, Reason, Refuted, Unknown, Verdict
 
 _DEEPEST = 7
+_EFFORT, _MORE_EFFORT = 2, 12  # before anything is tried, and when little lemmas did not help
+_CALLS_OF_A_STEP = 64  # of evaluation
 _FRAMES = 20_000
 
 
@@ -32,12 +35,12 @@ def search(program: Program, goal: Statement, budget: Budget, seed: int = 0) -> 
 
     The program has passed `checks.check`.
     """
-    with _deep_recursion():
-        return _Search(program, goal, budget, seed).run()
+    with deep_recursion():
+        return Search(program, goal, budget, seed).run()
 
 
 @contextmanager
-def _deep_recursion() -> Iterator[None]:
+def deep_recursion() -> Iterator[None]:
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, _FRAMES))
     try:
@@ -46,28 +49,55 @@ def _deep_recursion() -> Iterator[None]:
         sys.setrecursionlimit(before)
 
 
-class _Search:
+class Wrong(ProverError):
+    """The goal is false: these values refute it."""
+
+    def __init__(self, values: Mapping[Variable, Term]) -> None:
+        self.values = values
+        super().__init__("the goal is refuted")
+
+
+class Search:
+    """One search for one goal: `attempt` says how it goes, `loop_type` what may be used."""
+
+    loop_type: ClassVar[type[Loop]] = Loop
+
     def __init__(self, program: Program, goal: Statement, budget: Budget, seed: int) -> None:
         self.program, self.goal = program, goal
         names = Names(program)
         book = RuleBook(program)
         self.samples = Samples(program, seed)
         tools = Tools(program, book, Meter(budget), names, Trial(self.samples))
-        self.loop = Loop(tools, self.samples)
+        self.loop = self.loop_type(tools, self.samples)
 
     def run(self) -> Verdict:
-        values = self.samples.refute(self.goal, 2)
-        if values is not None:
-            return self._refuted(values)
         try:
-            for depth in range(_DEEPEST):
-                lemma = self.loop.prove(self.goal, depth)
-                if lemma is not None:
-                    return self._proved(lemma)
-                self.loop.lemmas.forget_failures()
+            self.doubt(_EFFORT)
+            lemma = self.attempt()
+        except Wrong as wrong:
+            return self._refuted(wrong.values)
         except Spent as spent:
             return Unknown(spent.reason, self.loop.stuck)
-        return Unknown(Reason.STUCK, self.loop.stuck)
+        return Unknown(Reason.STUCK, self.loop.stuck) if lemma is None else self._proved(lemma)
+
+    def attempt(self) -> Lemma | None:
+        """The goal proved: lemmas may rest on each other ever deeper."""
+        for depth in range(_DEEPEST):
+            lemma = self.loop.prove(self.goal, depth)
+            if lemma is not None:
+                return lemma
+            self.loop.lemmas.forget_failures()
+            if depth == 1:
+                self.doubt(_MORE_EFFORT)
+        return None
+
+    def doubt(self, effort: int) -> None:
+        """Raises Wrong for values that refute the goal."""
+        before = self.samples.steps
+        values = self.samples.refute(self.goal, effort)
+        if values is not None:
+            raise Wrong(values)
+        self.loop.tools.meter.spend((self.samples.steps - before) // _CALLS_OF_A_STEP)
 
     def _refuted(self, values: Mapping[Variable, Term]) -> Refuted:
         evaluator = Evaluator(self.program)

@@ -7,7 +7,7 @@ both (observational equivalence). That is what keeps bottom-up enumeration small
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
 from prover.program import Program
 from prover.samples.batch import Batch, Column
@@ -22,12 +22,19 @@ Entry = tuple[Term, Column]
 class Bank:
     """Grows by size. `left` is how many terms it may still compute: dear ones count for more.
 
-    A column that is `asked` for is given each time that a term has it.
+    A column that is `asked` for is given each time that a term has it. Terms that `accepts` says
+    no to are not there at all.
     """
 
-    def __init__(self, batch: Batch, operators: Sequence[Symbol], left: int) -> None:
-        self.batch, self.left = batch, left
-        self.asked: dict[tuple[Sort, Column], None] = {}
+    def __init__(
+        self,
+        batch: Batch,
+        operators: Sequence[Symbol],
+        left: int,
+        asked: Container[tuple[Sort, Column]] = (),
+        accepts: Callable[[Term], bool] = lambda _term: True,
+    ) -> None:
+        self.batch, self.left, self.asked, self.accepts = batch, left, asked, accepts
         self.operators = [symbol for symbol in operators if symbol.arguments]
         self._entries: dict[tuple[Sort, int], list[Entry]] = {}
         self._seen: dict[tuple[Sort, Column], Term] = {}
@@ -79,7 +86,8 @@ class Bank:
             return None
         if key in self._seen and key not in self.asked:
             return None
-        return make(symbol, tuple(term for term, _ in chosen)), column
+        term = make(symbol, tuple(term for term, _ in chosen))
+        return (term, column) if self.accepts(term) else None
 
     def _applicable(self) -> Iterator[tuple[Symbol, tuple[Sort, ...]]]:
         """The operators, and the application of each function sort that there are terms of."""

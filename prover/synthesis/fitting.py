@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from prover.program import Equality, Statement
 from prover.samples.batch import Batch, Column
 from prover.samples.samples import Samples
-from prover.synthesis.bank import Bank
+from prover.synthesis.bank import Bank, Entry
 from prover.synthesis.wanted import Wanted
 from prover.terms import Sort, Symbol, Term, Variable, substitute, variables
 
@@ -24,6 +24,7 @@ _MOST_SIZE = 9
 
 Leaf = tuple[Term, Term]
 Point = Mapping[Variable, Term]
+Asked = dict[tuple[Sort, Column], list[Wanted]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +103,12 @@ def fitting(task: Task, samples: Samples) -> Iterator[Term]:
         rows = rows_of(task, samples, points)
         if rows is None or next(rows.collisions(), None) is not None:
             return
-        bank = Bank(rows.batch, task.operators, left)
-        for term in _hits(task, rows, bank):
+        wanted = Wanted(task.target.sort, rows.target)
+        asked: Asked = {}
+        for each in wanted.columns():
+            asked.setdefault((each.sort, each.column), []).append(each)
+        bank = Bank(rows.batch, task.operators, left, asked)
+        for term in _hits(wanted, asked, _grown(task, rows, bank)):
             point = _failing(task, term, samples)
             if point is not None:
                 points.append(point)
@@ -116,14 +121,9 @@ def fitting(task: Task, samples: Samples) -> Iterator[Term]:
         left = bank.left
 
 
-def _hits(task: Task, rows: Rows, bank: Bank) -> Iterator[Term]:
+def _hits(wanted: Wanted, asked: Asked, grown: Iterator[Entry]) -> Iterator[Term]:
     """Every term that is right on these rows, also where an earlier one was."""
-    wanted = Wanted(task.target.sort, rows.target)
-    asked: dict[tuple[Sort, Column], list[Wanted]] = {}
-    for each in wanted.columns():
-        asked.setdefault((each.sort, each.column), []).append(each)
-    bank.asked.update(dict.fromkeys(asked))
-    for term, column in _grown(task, rows, bank):
+    for term, column in grown:
         for each in asked.get((term.sort, column), ()):
             if each is wanted:
                 yield term
@@ -133,7 +133,7 @@ def _hits(task: Task, rows: Rows, bank: Bank) -> Iterator[Term]:
                     yield whole
 
 
-def _grown(task: Task, rows: Rows, bank: Bank) -> Iterator[tuple[Term, Column]]:
+def _grown(task: Task, rows: Rows, bank: Bank) -> Iterator[Entry]:
     for forbidden in task.forbidden:
         bank.forbid(forbidden.sort, rows.batch.column(forbidden))
     leaves = [(leaf, column) for (leaf, _), column in zip(task.leaves, rows.leaves, strict=True)]
