@@ -18,6 +18,7 @@ from prover.samples.samples import Samples
 from prover.search.accumulators import symbols
 from prover.search.branch import is_builtin
 from prover.search.conjecture import Conjecture, names_of
+from prover.search.generalise import replaced
 from prover.search.hypotheses import Case
 from prover.search.remarks import Remarks
 from prover.search.splitting import is_call, waits
@@ -32,7 +33,6 @@ from prover.terms import (
     Symbol,
     Term,
     Variable,
-    replace_at,
     show,
     substitute,
     subterms,
@@ -150,12 +150,10 @@ class Tactics:
         """Calls with a constructor where they do not look for one, and a variable in its place."""
         found: dict[Term, Variable] = {}
         for call in (part for side in goal for part in subterms(side) if is_call(part)):
-            assert isinstance(call, Apply)
-            for index, argument in enumerate(call.arguments):
-                if isinstance(argument, Apply) and argument.is_constructor:
-                    taken = names_of(variables(call))
-                    variable = self.tools.names.fresh(argument.sort, taken)
-                    found[replace_at(call, (index,), variable)] = variable
+            for part in subterms(call):
+                if isinstance(part, Apply) and part.is_constructor and part.size > 1:
+                    variable = self.tools.names.fresh(part.sort, names_of(variables(call)))
+                    found[replaced(Conjecture(call, call), part, variable).left] = variable
         small = [each for each in found.items() if each[0].size <= _LARGEST_TERM]
         return sorted(small, key=lambda each: each[0].size)
 
