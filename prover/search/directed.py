@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ _DEEPEST = 7
 _EFFORT, _MORE_EFFORT = 2, 12  # before anything is tried, and when little lemmas did not help
 _CALLS_OF_A_STEP = 64  # of evaluation
 _FRAMES = 20_000
+_SELDOM = (50_000, 20, 100)  # how often garbage is looked for
 
 
 def search(program: Program, goal: Statement, budget: Budget, seed: int = 0) -> Verdict:
@@ -41,12 +43,15 @@ def search(program: Program, goal: Statement, budget: Budget, seed: int = 0) -> 
 
 @contextmanager
 def deep_recursion() -> Iterator[None]:
-    before = sys.getrecursionlimit()
+    """Python's limits as a search needs them: deep calls, and many small objects that stay."""
+    before, often = sys.getrecursionlimit(), gc.get_threshold()
     sys.setrecursionlimit(max(before, _FRAMES))
+    gc.set_threshold(*_SELDOM)
     try:
         yield
     finally:
         sys.setrecursionlimit(before)
+        gc.set_threshold(*often)
 
 
 class Wrong(ProverError):

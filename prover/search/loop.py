@@ -27,7 +27,7 @@ from prover.terms import Term, Variable, match, substitute
 _MOST_NESTED = 10
 _LARGEST = 60
 _MOST_CANDIDATES = 4
-_MOST_CHOICES = 2
+_MOST_CHOICES = 1
 
 
 class Loop:
