@@ -13,7 +13,7 @@ from prover.terms import Apply, Kind, Symbol, Term, Variable, subterms
 Column = tuple[Ground | None, ...]
 
 _FUEL_EACH = 2_000
-_FUEL_WHOLE = 20_000  # for all rows of a column together, before each is computed alone
+_FUEL_WHOLE = 8_000  # for all rows of a column together, before each is computed alone
 _FUEL_LATE = 50  # for each further row, once some took too long
 _MOST_FAILED = 4
 _MOST_TERMS = 20_000

@@ -20,7 +20,7 @@ from prover.samples.values import as_term
 from prover.terms import Term, Variable, substitute, variables
 
 _STANDING_ROWS = 72
-_MOST_SPENT = 1_000_000  # calls remembered before all is forgotten
+_MOST_SPENT = 500_000  # calls remembered before all is forgotten
 _MOST_SIGNATURES = 16
 _MOST_VARIABLES = 1_000
 
@@ -86,13 +86,8 @@ class Samples:
 
         Terms, so that signatures are compared fast; a sample that fails makes no signature.
         """
-        batch = self.batch(among)
-        column = batch.column(term)
-        return (
-            None
-            if None in column
-            else tuple(as_term(value) for value in column if value is not None)
-        )
+        values = [value for value in self.batch(among).column(term) if value is not None]
+        return tuple(map(as_term, values)) if len(values) == _STANDING_ROWS else None
 
     def batch(self, among: tuple[Variable, ...]) -> Batch:
         """Standing samples of these variables, small and large; the same for the same sorts."""

@@ -16,6 +16,7 @@ from prover.terms import Sort, Term, Variable
 
 _CHUNK_ROWS = 64
 _SMALL, _LARGE = 4 * _CHUNK_ROWS, 2 * _CHUNK_ROWS  # rows for each effort
+_MOST_CALLS = 40_000  # for each effort: what explodes is given up
 _ENOUGH_ROWS = 24  # that meet conditions
 
 Values = dict[Variable, Term]
@@ -47,8 +48,11 @@ def _batches(
     pool: Pool, conditions: Sequence[Equality], among: tuple[Variable, ...], effort: int, seed: str
 ) -> Iterator[Batch]:
     """Rows without those that miss a condition."""
-    sorts = [each.sort for each in among]
-    for rows in _rows(pool, tuple(sorts), effort, seed):
+    sorts = tuple(each.sort for each in among)
+    most = pool.machine.spent + effort * _MOST_CALLS
+    for rows in _rows(pool, sorts, effort, seed):
+        if pool.machine.spent > most:
+            return
         batch = kept(_as_batch(pool.machine, among, rows), conditions)
         if batch.num_rows:
             yield batch

@@ -57,12 +57,6 @@ class Bank:
         """The term that stands for all with this column."""
         return self._seen.get((sort, column))
 
-    def of_size(self, size: int) -> Iterator[Entry]:
-        """The terms of a size that are there already, in the order in which they came."""
-        for (_, each), entries in self._entries.items():
-            if each == size:
-                yield from entries
-
     def grow(self, size: int) -> Iterator[Entry]:
         """Computes all terms of a size from smaller ones: those of a new column, which are kept,
         and those of a column that is asked for."""
