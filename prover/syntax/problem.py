@@ -68,13 +68,17 @@ def assemble(signature: Signature) -> Program:
             asserted.append(statement(elaborator, f"assumption-{index}", node))
         except QuantifierError as error:
             left_out.append(str(error))
+    # A premise becomes an assumption of all goals, so it is read where there is one goal alone.
+    premises: list[Statement] | None = [] if len(signature.goals) == 1 else None
     goals = tuple(
-        statement(elaborator, f"goal-{index}" if index > 1 else "goal", node)
+        statement(elaborator, f"goal-{index}" if index > 1 else "goal", node, premises)
         for index, node in enumerate(signature.goals, 1)
     )
     by_equations = define_by_equations(elaborator)
     elaborator.functions.run_waiting()
     defined, assumed = define_by_assertions(elaborator, asserted)
+    for premise in premises or ():
+        assumed.append(replace(premise, name=f"assumption-{len(assumed) + 1}"))
     for symbol in elaborator.selectors:
         partial = elaborator.instances.equations[symbol]
         partial.extend(completion(elaborator, symbol, partial))

@@ -277,3 +277,24 @@ def test_the_same_file_is_read_the_same_whatever_the_hash_seed(tmp_path: Path) -
     ]
     assert shown[0] == shown[1]
     assert "(map f (cons h t)) = (cons (@ f h) (map f t))" in shown[0]
+
+
+def test_a_premise_that_speaks_of_nothing_outside_is_an_assumption() -> None:
+    begin = "(declare-datatype N ((Z) (S (p N)))) (declare-fun q (N) Bool)"
+    program = parse(f"{begin} (prove (forall ((n N)) (=> (forall ((m N)) (q m)) (q n))))".encode())
+    assert [str(each) for each in program.assumptions] == ["for all m: N. (q m) = true"]
+    assert str(program.goals[0]) == "for all n: N. (q n) = true"
+
+
+@pytest.mark.parametrize(
+    "goals",
+    [
+        "(prove (forall ((n N)) (=> (forall ((m N)) (= (q m) (q n))) (q n))))",
+        "(prove (forall ((n N)) (=> (forall ((m N)) (q m)) (q n)))) (prove (q Z))",
+        "(prove (forall ((n N)) (not (forall ((m N)) (q m)))))",
+    ],
+)
+def test_another_inner_quantifier_is_refused(goals: str) -> None:
+    begin = "(declare-datatype N ((Z) (S (p N)))) (declare-fun q (N) Bool)"
+    with pytest.raises(SourceError, match="forall: it is read only at the top of a formula"):
+        parse(f"{begin} {goals}".encode())
