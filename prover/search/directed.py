@@ -1,0 +1,84 @@
+"""The directed search: lemmas are found for what a proof is stuck on, and for nothing else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from prover.checker import verify
+from prover.errors import Rejected
+from prover.evaluator import Evaluator
+from prover.program import Program, Statement
+from prover.rewriting.meter import Meter, Spent
+from prover.rewriting.rules import RuleBook
+from prover.samples.samples import Samples
+from prover.search.certificate import certificate
+from prover.search.conjecture import Names
+from prover.search.lemmas import Lemma
+from prover.search.loop import Loop
+from prover.search.tools import Tools
+from prover.search.trial import Trial
+from prover.terms import Term, Variable, substitute
+from prover.verdict import Budget, Proved, Reason, Refuted, Unknown, Verdict
+
+_DEEPEST = 7
+_FRAMES = 20_000
+
+
+def search(program: Program, goal: Statement, budget: Budget, seed: int = 0) -> Verdict:
+    """A proof that the checker accepted, values that refute the goal, or neither.
+
+    The program has passed `checks.check`.
+    """
+    with _deep_recursion():
+        return _Search(program, goal, budget, seed).run()
+
+
+@contextmanager
+def _deep_recursion() -> Iterator[None]:
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, _FRAMES))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+class _Search:
+    def __init__(self, program: Program, goal: Statement, budget: Budget, seed: int) -> None:
+        self.program, self.goal = program, goal
+        names = Names(program)
+        book = RuleBook(program)
+        self.samples = Samples(program, seed)
+        tools = Tools(program, book, Meter(budget), names, Trial(self.samples))
+        self.loop = Loop(tools)
+
+    def run(self) -> Verdict:
+        values = self.samples.refute(self.goal, 2)
+        if values is not None:
+            return self._refuted(values)
+        try:
+            for depth in range(_DEEPEST):
+                lemma = self.loop.prove(self.goal, depth)
+                if lemma is not None:
+                    return self._proved(lemma)
+                self.loop.lemmas.forget_failures()
+        except Spent as spent:
+            return Unknown(spent.reason, self.loop.stuck)
+        return Unknown(Reason.STUCK, self.loop.stuck)
+
+    def _refuted(self, values: Mapping[Variable, Term]) -> Refuted:
+        evaluator = Evaluator(self.program)
+        conclusion = self.goal.conclusion
+        left, right = (substitute(s, values) for s in (conclusion.left, conclusion.right))
+        return Refuted(values, evaluator.value(left), evaluator.value(right))
+
+    def _proved(self, lemma: Lemma) -> Verdict:
+        lemmas = self.loop.lemmas.needed(lemma)
+        data = certificate(self.goal.name, lemmas)
+        try:
+            verified = verify(self.program, data)
+        except Rejected:
+            return Unknown(Reason.STUCK, self.loop.stuck)
+        return Proved(data, str(verified))

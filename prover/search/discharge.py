@@ -1,0 +1,319 @@
+"""Closes one branch: simplify, take apart, split, use the hypothesis, leave a lemma for the rest.
+
+The order is that of `Discharge.close`, from what is certain to what is a guess. What is left over
+when nothing else helps is a conjecture of its own, and whoever finds lemmas is asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from prover.builtins import FALSE, TRUE
+from prover.program import Equality
+from prover.rewriting.steps import Arguments, Cases, Compute, Have, Proof, Rewrite, Side
+from prover.search import splitting
+from prover.search.branch import Branch, is_builtin
+from prover.search.conjecture import Conjecture
+from prover.search.hypotheses import Case, instance_of
+from prover.search.tools import Tools
+from prover.terms import Apply, Term, Variable, variables
+
+_MOST_SPLITS = 5
+_LARGEST = 90  # symbols of a goal: nothing larger is worked on
+_MOST_INSTANCES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Refine:
+    """The case must say which constructor this variable has, and be proved again."""
+
+    variable: Variable
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A proved lemma of which a goal is an instance, perhaps with its sides exchanged."""
+
+    name: str
+    statement: Conjecture
+    by: Mapping[Variable, Term]
+    backward: bool
+
+
+Outcome = Proof | Refine | None
+Find = Callable[[Conjecture, int], Found | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Where a branch stands in the proof of a lemma: its case, and how many lemmas deep it may go.
+
+    `refinable` variables are those of the case's patterns. Without a case there is no induction,
+    and `itself` is the conjecture that no lemma may be made of.
+    """
+
+    depth: int
+    case: Case | None = None
+    refinable: Mapping[Variable, None] | None = None
+    itself: Conjecture | None = None
+    tried: tuple[str, ...] = ()
+
+    def having_tried(self, what: str) -> Task:
+        return Task(self.depth, self.case, self.refinable, self.itself, (*self.tried, what))
+
+
+class Discharge:
+    """Proofs of branches. `find` looks for lemmas; `stuck` hears of what nothing was found for."""
+
+    def __init__(self, tools: Tools, find: Find, stuck: Callable[[Equality], None]) -> None:
+        self.tools, self.find, self.stuck = tools, find, stuck
+
+    def close(self, branch: Branch, task: Task) -> Outcome:
+        """A proof of the branch's goal, or the variable that has to be split first."""
+        if not branch.is_closed:
+            branch.simplify()
+        if branch.is_closed:
+            return branch.proof()
+        if branch.left.size + branch.right.size > _LARGEST:
+            return None
+        if _same_constructor(branch.left, branch.right):
+            return self._arguments(branch, task)
+        for way in (self._truth, self._refine, self._split, self._hypothesis, self._leave):
+            outcome = way(branch, task)
+            if outcome is not None:
+                return outcome
+        self.stuck(branch.goal())
+        return None
+
+    # Taking apart
+
+    def _arguments(self, branch: Branch, task: Task) -> Outcome:
+        left, right = branch.left, branch.right
+        assert isinstance(left, Apply)
+        assert isinstance(right, Apply)
+        proofs = []
+        for one, other in zip(left.arguments, right.arguments, strict=True):
+            outcome = self.close(branch.fork(one, other), task)
+            if not isinstance(outcome, tuple):
+                return outcome
+            proofs.append(outcome)
+        return branch.proof(Arguments(tuple(proofs)))
+
+    def _truth(self, branch: Branch, task: Task) -> Outcome:
+        """`(= s t)` is true where s = t, and `(and a b)` where both are."""
+        for side, term, other in _both_sides(branch):
+            if other is TRUE and is_builtin(term, "="):
+                return self._by_part(branch, task, (side, term), Equality(*term.arguments))
+            if other is TRUE and is_builtin(term, "and"):
+                return self._by_part(branch, task, (side, term), Equality(term.arguments[0], TRUE))
+        return None
+
+    def _by_part(
+        self, branch: Branch, task: Task, goal: tuple[Side, Apply], part: Equality
+    ) -> Outcome:
+        """Proves a part of the goal, and rewrites the goal by it."""
+        outcome = self.close(branch.fork(part.left, part.right), task)
+        if not isinstance(outcome, tuple):
+            return outcome
+        name = branch.new_name()
+        rest = branch.fork(branch.left, branch.right)
+        rest.steps = [*branch.steps, Have(name, part, outcome)]
+        rest.assume(name, part)
+        _, term = goal
+        if part.right is not TRUE:  # `(= s t)`, and the facts may turn s = t either way
+            return self._closed_by_equality(branch, rest, name, goal)
+        return self.close(rest, task) if _changes(rest, term) else None
+
+    def _closed_by_equality(
+        self, branch: Branch, rest: Branch, name: str, goal: tuple[Side, Apply]
+    ) -> Proof:
+        side, term = goal
+        one, other = term.arguments
+        steps = rest.steps[: len(branch.steps) + 1]
+        after = term.symbol(other, other)
+        by_name = Rewrite(side, (0,), f"hypothesis:{name}", (), False, (), one, other)
+        return (*steps, by_name, Compute(side, (), after, TRUE))
+
+    # Splitting
+
+    def _refine(self, branch: Branch, task: Task) -> Outcome:
+        if task.refinable is None:
+            return None
+        sides = (branch.left, branch.right)
+        for variable in splitting.begun_variables(self.tools.book, *sides):
+            if variable in task.refinable:
+                return Refine(variable)
+        return None
+
+    def _split(self, branch: Branch, task: Task) -> Outcome:
+        if branch.num_splits >= _MOST_SPLITS:
+            return None
+        for term in self._worth_splitting(branch):
+            return self._by_cases(branch, task, term)
+        return None
+
+    def _worth_splitting(self, branch: Branch) -> Iterator[Term]:
+        sides = (branch.left, branch.right)
+        for side in sides:
+            yield from splitting.conditions(side)
+        book, program = self.tools.book, self.tools.program
+        yield from splitting.stuck_calls(book, program, *sides)
+        for side, other in (sides, sides[::-1]):
+            if any(is_builtin(side, name) for name in ("or", "=>", "not", "and")):
+                yield from splitting.atoms(side)
+            if other is FALSE and is_builtin(side, "="):
+                yield side
+        facts = [term for rule in branch.facts.values() for term in (rule.left, rule.right)]
+        for term in facts:
+            yield from splitting.conditions(term)
+            if any(is_builtin(term, name) for name in ("or", "=>", "not", "and")):
+                yield from splitting.atoms(term)
+        yield from splitting.stuck_calls(book, program, *facts)
+
+    def _by_cases(self, branch: Branch, task: Task, term: Term) -> Outcome:
+        name = branch.new_name()
+        branches = []
+        for constructor in self.tools.program.constructors(term.sort):
+            fields = []
+            for sort in constructor.arguments:
+                field = self.tools.names.fresh(sort, branch.taken)
+                branch.taken[field.name] = None
+                fields.append(field)
+            other = branch.fork(branch.left, branch.right)
+            other.num_splits += 1
+            other.assume(name, Equality(term, constructor(*fields)))
+            outcome = self.close(other, task)
+            if not isinstance(outcome, tuple):
+                return outcome
+            branches.append((tuple(fields), outcome))
+        return branch.proof(Cases(term, name, tuple(branches)))
+
+    # Induction hypotheses
+
+    def _hypothesis(self, branch: Branch, task: Task) -> Outcome:
+        if task.case is None:
+            return None
+        for direction in ("forward", "backward"):
+            if direction in task.tried:
+                continue
+            rules = task.case.rules(direction == "backward")
+            other = branch.fork(branch.left, branch.right)
+            other.use((*branch.local, *rules))
+            if rules and other.simplify():
+                other.steps = [*branch.steps, *other.steps]
+                outcome = self.close(other, task.having_tried(direction))
+                if outcome is not None:
+                    return outcome
+        if "facts" in task.tried:
+            return None
+        return self._hypothesis_as_facts(branch, task.having_tried("facts"))
+
+    def _hypothesis_as_facts(self, branch: Branch, task: Task) -> Outcome:
+        """Hypotheses that say something of truth values, for these very values."""
+        assert task.case is not None
+        other = branch.fork(branch.left, branch.right)
+        other.steps = list(branch.steps)
+        before = len(other.facts)
+        goal = (branch.left, branch.right)
+        for number, (by, smaller) in enumerate(task.case.instances(goal)):
+            if number >= _MOST_INSTANCES or other.is_closed:
+                break
+            self._add_instance(other, task.case, by, smaller)
+        if len(other.facts) == before and not other.is_closed:
+            return None
+        return self.close(other, task)
+
+    def _add_instance(
+        self, branch: Branch, case: Case, by: Mapping[Variable, Term], smaller: Conjecture
+    ) -> None:
+        proofs = []
+        for condition in smaller.conditions:
+            proof = branch.normaliser().proof(condition)
+            if proof is None:
+                return
+            proofs.append(proof)
+        name = branch.new_name()
+        given = tuple((variable.name, by[variable]) for variable in case.conjecture.variables())
+        rule = f"ih:{case.lemma}"
+        step = Rewrite("left", (), rule, given, False, tuple(proofs), smaller.left, smaller.right)
+        branch.steps.append(Have(name, smaller.conclusion, (step,)))
+        branch.assume(name, smaller.conclusion)
+
+    # Lemmas
+
+    def _leave(self, branch: Branch, task: Task) -> Outcome:
+        """The rest of the goal is an instance of a lemma, or the branch is stuck."""
+        if task.case is not None and task.depth <= 0:
+            return None
+        wanted = self.remainder(branch)
+        if wanted is None:
+            return None
+        if task.itself is not None and self.tools.names.canonical(wanted)[0] == task.itself:
+            return None
+        found = self.find(wanted, task.depth if task.case is None else task.depth - 1)
+        return None if found is None else self._apply(branch, found)
+
+    def remainder(self, branch: Branch) -> Conjecture | None:
+        """What is left to prove, under as few of the facts as tests allow; none if it is false."""
+        bare = Conjecture(branch.left, branch.right)
+        if self.tools.trial.may_hold(bare):
+            return bare
+        known = _relevant(bare, branch.conditions())
+        whole = Conjecture(branch.left, branch.right, known)
+        if not known or not self.tools.trial.may_hold(whole):
+            return None
+        for condition in reversed(known):
+            fewer = tuple(c for c in whole.conditions if c is not condition)
+            less = Conjecture(branch.left, branch.right, fewer)
+            if self.tools.trial.may_hold(less):
+                whole = less
+        return whole
+
+    def _apply(self, branch: Branch, found: Found) -> Outcome:
+        proofs = []
+        for condition in found.statement.conditions:
+            proof = branch.normaliser().proof(instance_of(condition, found.by))
+            if proof is None:
+                return None
+            proofs.append(proof)
+        given = tuple((v.name, found.by[v]) for v in found.statement.variables())
+        rule = f"lemma:{found.name}"
+        sides = (branch.left, branch.right)
+        step = Rewrite("left", (), rule, given, found.backward, tuple(proofs), *sides)
+        return branch.proof(step)
+
+
+def _changes(branch: Branch, term: Term) -> bool:
+    before = (branch.left, branch.right)
+    branch.simplify()
+    return branch.is_closed or (branch.left, branch.right) != before or term not in before
+
+
+def _both_sides(branch: Branch) -> Iterator[tuple[Side, Apply, Term]]:
+    if isinstance(branch.left, Apply):
+        yield "left", branch.left, branch.right
+    if isinstance(branch.right, Apply):
+        yield "right", branch.right, branch.left
+
+
+def _same_constructor(left: Term, right: Term) -> bool:
+    return (
+        isinstance(left, Apply)
+        and isinstance(right, Apply)
+        and left.is_constructor
+        and left.symbol is right.symbol
+    )
+
+
+def _relevant(goal: Conjecture, known: tuple[Equality, ...]) -> tuple[Equality, ...]:
+    """The equalities that speak of the goal's variables, or of those that such ones speak of."""
+    spoken = dict.fromkeys(goal.variables())
+    found: dict[Equality, None] = {}
+    for _ in known:
+        for equality in known:
+            mentioned = variables(equality.left, equality.right)
+            if equality not in found and any(v in spoken for v in mentioned):
+                found[equality] = None
+                spoken |= dict.fromkeys(mentioned)
+    return tuple(e for e in known if e in found)

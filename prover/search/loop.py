@@ -1,0 +1,121 @@
+"""The loop: a conjecture is simplified, generalised, proved by induction; what is left recurs.
+
+Depth bounds how many lemmas rest on each other. A failure is remembered for its depth, a proved
+lemma for good, and as a rule for all that follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prover.program import Equality, Statement
+from prover.search.branch import Branch
+from prover.search.conjecture import Conjecture, names_of
+from prover.search.discharge import Discharge, Found, Task
+from prover.search.generalise import Generaliser
+from prover.search.induction import Induction, candidates
+from prover.search.lemmas import Lemma, LemmaCase, Lemmas
+from prover.search.tools import Tools
+from prover.terms import Term, Variable, match, substitute
+
+_MOST_NESTED = 10
+_LARGEST = 60
+_MOST_CANDIDATES = 4
+
+
+class Loop:
+    """Proves conjectures; all that one search knows."""
+
+    def __init__(self, tools: Tools) -> None:
+        self.tools = tools
+        self.lemmas = Lemmas()
+        self.discharge = Discharge(tools, self.find, self.note_stuck)
+        self.generaliser = Generaliser(tools.names, tools.trial)
+        self.stuck: Equality | None = None
+        self._open: list[Conjecture] = []
+
+    def note_stuck(self, goal: Equality) -> None:
+        """Remembers the smallest goal that nothing was found for."""
+        size = goal.left.size + goal.right.size
+        if self.stuck is None or size < self.stuck.left.size + self.stuck.right.size:
+            self.stuck = goal
+
+    def prove(self, goal: Statement, depth: int) -> Lemma | None:
+        """The goal as a lemma, resting on those that were found on the way."""
+        conjecture = Conjecture.of(goal)
+        branch = self._root(conjecture)
+        outcome = self.discharge.close(branch, Task(depth))
+        if isinstance(outcome, tuple):
+            return Lemma(goal, (), (LemmaCase((), outcome),))
+        return None
+
+    def find(self, wanted: Conjecture, depth: int) -> Found | None:
+        """A lemma of which the conjecture is an instance: known, or proved now."""
+        self.tools.meter.spend(10)
+        for general in (*self.generaliser.stronger(wanted), wanted):
+            found = self._find_just(general, depth)
+            if found is not None:
+                if general is wanted:
+                    return found
+                return self._specialised(found, general, wanted)
+        return None
+
+    def _specialised(self, found: Found, general: Conjecture, wanted: Conjecture) -> Found | None:
+        bound: dict[Variable, Term] = {}
+        pairs = zip(general.terms(), wanted.terms(), strict=True)
+        if not all(match(one, other, bound) for one, other in pairs):
+            return None
+        by = {variable: substitute(term, bound) for variable, term in found.by.items()}
+        return Found(found.name, found.statement, by, found.backward)
+
+    def _find_just(self, wanted: Conjecture, depth: int) -> Found | None:
+        for backward in (False, True):
+            sides = wanted.flipped() if backward else wanted
+            named, by = self.tools.names.canonical(sides)
+            known = self.lemmas.by_conjecture.get(named)
+            if known is not None:
+                return Found(known.name, named, by, backward)
+        named, by = self.tools.names.canonical(wanted)
+        lemma = self._attempt(named, depth)
+        return None if lemma is None else Found(lemma.name, named, by, False)
+
+    def _attempt(self, conjecture: Conjecture, depth: int) -> Lemma | None:
+        if conjecture in self._open or len(self._open) >= _MOST_NESTED:
+            return None
+        if conjecture.size > _LARGEST or self.lemmas.has_failed(conjecture, depth):
+            return None
+        if not self.tools.trial.survives(conjecture):
+            self.lemmas.fail(conjecture)
+            return None
+        self._open.append(conjecture)
+        lemma = next(self._proofs(conjecture, depth), None)
+        self._open.pop()
+        if lemma is None:
+            self.lemmas.fail(conjecture, depth)
+        else:
+            self.lemmas.add(lemma)
+            self.tools.book.learn(f"lemma:{lemma.name}", lemma.statement)
+        return lemma
+
+    def _proofs(self, conjecture: Conjecture, depth: int) -> Iterator[Lemma]:
+        statement = conjecture.statement(self.tools.names.lemma())
+        branch = self._root(conjecture)
+        outcome = self.discharge.close(branch, Task(depth, itself=conjecture))
+        if isinstance(outcome, tuple):
+            yield Lemma(statement, (), (LemmaCase((), outcome),))
+        for variable in self._candidates(conjecture):
+            lemma = Induction(self.tools, self.discharge, statement, variable).prove(depth)
+            if lemma is not None:
+                yield lemma
+
+    def _candidates(self, conjecture: Conjecture) -> list[Variable]:
+        program = self.tools.program
+        wanted = candidates(self.tools.book, conjecture)
+        return [v for v in wanted if program.constructors(v.sort)][:_MOST_CANDIDATES]
+
+    def _root(self, conjecture: Conjecture) -> Branch:
+        taken = names_of(conjecture.variables())
+        branch = Branch(self.tools, conjecture.left, conjecture.right, taken)
+        for index, condition in enumerate(conjecture.conditions, 1):
+            branch.assume(f"condition-{index}", condition)
+        return branch

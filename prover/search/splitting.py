@@ -1,0 +1,112 @@
+"""What a goal waits for: a variable whose constructor, or a condition whose truth, is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prover.program import Program
+from prover.rewriting.rules import Rule, RuleBook
+from prover.search.branch import is_builtin, is_truth
+from prover.terms import Apply, Kind, Symbol, Term, Variable, subterms
+
+_CONNECTIVES = ("and", "or", "=>", "not")
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A call waits for the constructor of `argument`.
+
+    It was `begun` where an equation's patterns fit its other arguments in some constructor: a split
+    then unfolds it, and there is nothing else to wait for.
+    """
+
+    call: Apply
+    argument: Term
+    begun: bool
+
+
+def waits(book: RuleBook, *terms: Term) -> Iterator[Wait]:
+    """Each argument whose constructor would let a call unfold."""
+    for term in terms:
+        for part in subterms(term):
+            if isinstance(part, Apply) and not part.is_partial:
+                for rule in book.defined.get(part.symbol, ()):
+                    for argument, begun in _blocked(rule, part):
+                        yield Wait(part, argument, begun)
+
+
+def _blocked(rule: Rule, call: Apply) -> list[tuple[Term, bool]]:
+    """Where an equation's patterns ask for a constructor that the call does not show."""
+    assert isinstance(rule.left, Apply)
+    begun = False
+    asked: list[Term] = []
+    stack = list(zip(rule.left.arguments, call.arguments, strict=True))
+    while stack:
+        pattern, term = stack.pop()
+        if isinstance(pattern, Variable):
+            continue
+        if isinstance(term, Apply) and term.is_constructor:
+            if term.symbol is not pattern.symbol:
+                return []
+            begun = True
+            stack.extend(zip(pattern.arguments, term.arguments, strict=True))
+        else:
+            asked.append(term)
+    return [(term, begun) for term in asked]
+
+
+def conditions(term: Term) -> Iterator[Term]:
+    """The conditions of each `ite` that have no `ite` inside."""
+    for part in subterms(term):
+        if is_builtin(part, "ite"):
+            assert isinstance(part, Apply)
+            condition = part.arguments[0]
+            if not any(is_builtin(inner, "ite") for inner in subterms(condition)):
+                yield from atoms(condition)
+
+
+def atoms(term: Term) -> Iterator[Term]:
+    """The parts of a truth value that no connective joins, the first one first."""
+    stack = [term]
+    while stack:
+        part = stack.pop()
+        if any(is_builtin(part, name) for name in _CONNECTIVES):
+            assert isinstance(part, Apply)
+            stack.extend(reversed(part.arguments))
+        elif not is_truth(part):
+            yield part
+
+
+def stuck_calls(book: RuleBook, program: Program, *terms: Term) -> Iterator[Term]:
+    """Calls that others wait for, where a split on what they give would unfold those for good."""
+    for wait in waits(book, *terms):
+        argument = wait.argument
+        if isinstance(argument, Apply) and program.constructors(argument.sort):
+            is_finite = not any(c.arguments for c in program.constructors(argument.sort))
+            if wait.begun or is_finite or not calls_itself(book, wait.call.symbol):
+                yield argument
+
+
+def begun_variables(book: RuleBook, *terms: Term) -> Iterator[Variable]:
+    """Variables whose constructor lets a call that was begun, or never returns, unfold."""
+    for wait in waits(book, *terms):
+        unfolds = wait.begun or not book.ordering.is_recursive(wait.call.symbol)
+        if unfolds and isinstance(wait.argument, Variable):
+            yield wait.argument
+
+
+def calls_itself(book: RuleBook, symbol: Symbol) -> bool:
+    """Whether an equation of the function calls it at once, and not by way of another one."""
+    return any(
+        isinstance(part, Apply) and part.symbol is symbol
+        for rule in book.defined.get(symbol, ())
+        for part in subterms(rule.right)
+    )
+
+
+def is_call(term: Term) -> bool:
+    """Whether a function, free or defined, is at the root."""
+    if not isinstance(term, Apply) or term.is_partial:
+        return False
+    return term.symbol.kind is Kind.FUNCTION or is_builtin(term, "@")
