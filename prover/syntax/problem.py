@@ -14,7 +14,7 @@ from prover.syntax.declarations import Signature, declare
 from prover.syntax.elaborate import Elaborator
 from prover.syntax.instances import Instances
 from prover.syntax.scope import QuantifierError
-from prover.syntax.sexpr import Source, read
+from prover.syntax.sexpr import MOST_BYTES, Source, read
 from prover.syntax.statements import (
     completion,
     define_by_assertions,
@@ -32,7 +32,8 @@ _FRAMES = 20_000
 def load(path: Path) -> Program:
     """The program in a file; its ending says the language: `.prove` is our own."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise SourceError(error.strerror or "cannot be read", Place(str(path), 1, 1)) from None
     return parse(data, str(path))

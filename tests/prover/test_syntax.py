@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from prover.__main__ import main
 from prover.errors import Inadmissible, ProverError, SourceError
 from prover.program import Program
 from prover.syntax.problem import parse
@@ -220,20 +219,6 @@ def test_polymorphic_recursion_is_refused_by_name() -> None:
     )
     with pytest.raises(Inadmissible, match="polymorphic"):
         parse(text.encode())
-
-
-def test_the_command_reads_and_checks_and_says_that_it_proves_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    good, bad = tmp_path / "good.smt2", tmp_path / "bad.smt2"
-    good.write_text(f"{NAT}(prove (= Z Z))")
-    bad.write_text("(prove")
-    assert main([str(good)]) == 0
-    assert "none is searched for yet" in capsys.readouterr().out
-    assert main([str(bad)]) == 2
-    assert capsys.readouterr().err == f"{bad}:1:1: a ( is never closed\n"
-    assert main([str(good), "--certificate", str(bad)]) == 1
-    assert main([str(tmp_path / "none")]) == 2
 
 
 @pytest.mark.parametrize("num_parameters", [8, 40])
