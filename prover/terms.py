@@ -297,6 +297,20 @@ def replace_at(term: Term, position: Position, new: Term) -> Term:
     return new
 
 
+def places(term: Term, wanted: Term) -> list[Position]:
+    """Where a term stands in another, but not inside itself; from left to right."""
+    found: list[Position] = []
+    stack: list[tuple[Position, Term]] = [((), term)]
+    while stack:
+        at, part = stack.pop()
+        if part is wanted:
+            found.append(at)
+        elif isinstance(part, Apply):
+            inner = [((*at, index), each) for index, each in enumerate(part.arguments)]
+            stack.extend(reversed(inner))
+    return found
+
+
 def match(pattern: Term, term: Term, bound: dict[Variable, Term] | None = None) -> bool:
     """Whether an instance of the pattern is the term; fills `bound` with the substitution."""
     bound = {} if bound is None else bound

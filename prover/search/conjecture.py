@@ -40,7 +40,9 @@ class Conjecture:
 
     @property
     def size(self) -> int:
-        return self.left.size + self.right.size
+        """Symbols and variables; conditions count half, for they also help."""
+        assumed = sum(c.left.size + c.right.size for c in self.conditions)
+        return self.left.size + self.right.size + assumed // 2
 
     @property
     def conclusion(self) -> Equality:

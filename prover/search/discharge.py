@@ -6,7 +6,7 @@ when nothing else helps is a conjecture of its own, and whoever finds lemmas is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prover.builtins import FALSE, TRUE
@@ -17,7 +17,7 @@ from prover.search.branch import Branch, is_builtin
 from prover.search.conjecture import Conjecture
 from prover.search.hypotheses import Case, instance_of
 from prover.search.tools import Tools
-from prover.terms import Apply, Term, Variable, variables
+from prover.terms import BOOL, Apply, Term, Variable, places, replace_at, variables
 
 _MOST_SPLITS = 5
 _LARGEST = 90  # symbols of a goal: nothing larger is worked on
@@ -32,6 +32,13 @@ class Refine:
 
 
 @dataclass(frozen=True, slots=True)
+class Stuck:
+    """Nothing was found for this goal."""
+
+    goal: Equality
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """A proved lemma of which a goal is an instance, perhaps with its sides exchanged."""
 
@@ -41,8 +48,8 @@ class Found:
     backward: bool
 
 
-Outcome = Proof | Refine | None
-Find = Callable[[Conjecture, int], Found | None]
+Outcome = Proof | Refine | Stuck
+Find = Callable[[Sequence[Conjecture], int], Found | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,14 @@ class Discharge:
 
     def __init__(self, tools: Tools, find: Find, stuck: Callable[[Equality], None]) -> None:
         self.tools, self.find, self.stuck = tools, find, stuck
+        self._ways: tuple[Callable[[Branch, Task], Outcome | None], ...] = (
+            self._truth,
+            self._at_once,
+            self._refine,
+            self._split,
+            self._hypothesis,
+            self._leave,
+        )
 
     def close(self, branch: Branch, task: Task) -> Outcome:
         """A proof of the branch's goal, or the variable that has to be split first."""
@@ -75,16 +90,15 @@ class Discharge:
             branch.simplify()
         if branch.is_closed:
             return branch.proof()
-        if branch.left.size + branch.right.size > _LARGEST:
-            return None
         if _same_constructor(branch.left, branch.right):
             return self._arguments(branch, task)
-        for way in (self._truth, self._refine, self._split, self._hypothesis, self._leave):
-            outcome = way(branch, task)
-            if outcome is not None:
-                return outcome
+        if branch.left.size + branch.right.size <= _LARGEST:
+            for way in self._ways:
+                outcome = way(branch, task)
+                if outcome is not None:
+                    return outcome
         self.stuck(branch.goal())
-        return None
+        return Stuck(branch.goal())
 
     # Taking apart
 
@@ -100,7 +114,7 @@ class Discharge:
             proofs.append(outcome)
         return branch.proof(Arguments(tuple(proofs)))
 
-    def _truth(self, branch: Branch, task: Task) -> Outcome:
+    def _truth(self, branch: Branch, task: Task) -> Outcome | None:
         """`(= s t)` is true where s = t, and `(and a b)` where both are."""
         for side, term, other in _both_sides(branch):
             if other is TRUE and is_builtin(term, "="):
@@ -123,7 +137,7 @@ class Discharge:
         _, term = goal
         if part.right is not TRUE:  # `(= s t)`, and the facts may turn s = t either way
             return self._closed_by_equality(branch, rest, name, goal)
-        return self.close(rest, task) if _changes(rest, term) else None
+        return self.close(rest, task) if _changes(rest, term) else Stuck(branch.goal())
 
     def _closed_by_equality(
         self, branch: Branch, rest: Branch, name: str, goal: tuple[Side, Apply]
@@ -137,7 +151,16 @@ class Discharge:
 
     # Splitting
 
-    def _refine(self, branch: Branch, task: Task) -> Outcome:
+    def _at_once(self, branch: Branch, task: Task) -> Outcome | None:
+        """The hypotheses alone may be enough."""
+        if task.case is None or "at once" in task.tried:
+            return None
+        for other in self._with_hypotheses(branch, task.case):
+            if other.is_closed:
+                return other.proof()
+        return None
+
+    def _refine(self, branch: Branch, task: Task) -> Outcome | None:
         if task.refinable is None:
             return None
         sides = (branch.left, branch.right)
@@ -146,11 +169,30 @@ class Discharge:
                 return Refine(variable)
         return None
 
-    def _split(self, branch: Branch, task: Task) -> Outcome:
+    def _split(self, branch: Branch, task: Task) -> Outcome | None:
         if branch.num_splits >= _MOST_SPLITS:
             return None
         for term in self._worth_splitting(branch):
+            settled = self._constant(branch, task, term) if term.sort is BOOL else None
+            if settled is not None:
+                return self.close(settled, task)
             return self._by_cases(branch, task, term)
+        return None
+
+    def _constant(self, branch: Branch, task: Task, condition: Term) -> Branch | None:
+        """The branch with a condition that is always true or always false here as a fact."""
+        for value in (TRUE, FALSE):
+            claim = branch.fork(condition, value)
+            claim.steps = []
+            if not any(True for _ in self._remainders(claim)):
+                continue
+            outcome = self._leave(claim, task)
+            if isinstance(outcome, tuple):
+                other = branch.fork(branch.left, branch.right)
+                name, known = other.new_name(), Equality(condition, value)
+                other.steps = [*branch.steps, Have(name, known, outcome)]
+                other.assume(name, known)
+                return other
         return None
 
     def _worth_splitting(self, branch: Branch) -> Iterator[Term]:
@@ -191,38 +233,68 @@ class Discharge:
 
     # Induction hypotheses
 
-    def _hypothesis(self, branch: Branch, task: Task) -> Outcome:
+    def _hypothesis(self, branch: Branch, task: Task) -> Outcome | None:
         if task.case is None:
             return None
-        for direction in ("forward", "backward"):
-            if direction in task.tried:
-                continue
-            rules = task.case.rules(direction == "backward")
+        if "rules" not in task.tried:
+            for other in self._with_rules(branch, task.case):
+                outcome = self.close(other, task.having_tried("rules"))
+                if not isinstance(outcome, Stuck):
+                    return outcome
+        if "outward" not in task.tried:
+            turned = self._outward(branch, task.having_tried("outward"))
+            if turned is not None and not isinstance(turned, Stuck):
+                return turned
+        if "facts" not in task.tried:
+            known = self._with_facts(branch, task.case)
+            if known is not None:
+                return self.close(known, task.having_tried("facts"))
+        return None
+
+    def _with_hypotheses(self, branch: Branch, case: Case) -> Iterator[Branch]:
+        yield from self._with_rules(branch, case)
+        other = self._with_facts(branch, case)
+        if other is not None:
+            other.simplify()
+            yield other
+
+    def _with_rules(self, branch: Branch, case: Case) -> Iterator[Branch]:
+        """The branch after rewriting by the hypotheses, in each direction that changes it."""
+        for backward in (False, True):
+            rules = case.rules(backward)
             other = branch.fork(branch.left, branch.right)
             other.use((*branch.local, *rules))
             if rules and other.simplify():
                 other.steps = [*branch.steps, *other.steps]
-                outcome = self.close(other, task.having_tried(direction))
-                if outcome is not None:
-                    return outcome
-        if "facts" in task.tried:
-            return None
-        return self._hypothesis_as_facts(branch, task.having_tried("facts"))
+                yield other
 
-    def _hypothesis_as_facts(self, branch: Branch, task: Task) -> Outcome:
-        """Hypotheses that say something of truth values, for these very values."""
+    def _outward(self, branch: Branch, task: Task) -> Outcome | None:
+        """Where a hypothesis says `t = s` for a variable s, t in place of s on the right side."""
         assert task.case is not None
+        for by, smaller in task.case.instances(()):
+            if smaller.conditions or not isinstance(smaller.right, Variable):
+                continue
+            other = branch.fork(branch.left, branch.right)
+            other.steps = list(branch.steps)
+            given = tuple((v.name, by[v]) for v in task.case.conjecture.variables())
+            for at in places(branch.right, smaller.right):
+                rule, sides = f"ih:{task.case.lemma}", (smaller.right, smaller.left)
+                other.steps.append(Rewrite("right", at, rule, given, True, (), *sides))
+                other.right = replace_at(other.right, at, smaller.left)
+            if other.right is not branch.right:
+                return self.close(other, task)
+        return None
+
+    def _with_facts(self, branch: Branch, case: Case) -> Branch | None:
+        """The branch with hypotheses for its own values as facts; none if they say nothing new."""
         other = branch.fork(branch.left, branch.right)
         other.steps = list(branch.steps)
         before = len(other.facts)
-        goal = (branch.left, branch.right)
-        for number, (by, smaller) in enumerate(task.case.instances(goal)):
+        for number, (by, smaller) in enumerate(case.instances((branch.left, branch.right))):
             if number >= _MOST_INSTANCES or other.is_closed:
                 break
-            self._add_instance(other, task.case, by, smaller)
-        if len(other.facts) == before and not other.is_closed:
-            return None
-        return self.close(other, task)
+            self._add_instance(other, case, by, smaller)
+        return other if other.is_closed or len(other.facts) > before else None
 
     def _add_instance(
         self, branch: Branch, case: Case, by: Mapping[Variable, Term], smaller: Conjecture
@@ -242,35 +314,36 @@ class Discharge:
 
     # Lemmas
 
-    def _leave(self, branch: Branch, task: Task) -> Outcome:
+    def _leave(self, branch: Branch, task: Task) -> Outcome | None:
         """The rest of the goal is an instance of a lemma, or the branch is stuck."""
         if task.case is not None and task.depth <= 0:
             return None
-        wanted = self.remainder(branch)
-        if wanted is None:
-            return None
-        if task.itself is not None and self.tools.names.canonical(wanted)[0] == task.itself:
-            return None
+        wanted = [each for each in self._remainders(branch) if self._is_new(each, task)]
         found = self.find(wanted, task.depth if task.case is None else task.depth - 1)
         return None if found is None else self._apply(branch, found)
 
-    def remainder(self, branch: Branch) -> Conjecture | None:
-        """What is left to prove, under as few of the facts as tests allow; none if it is false."""
+    def _is_new(self, wanted: Conjecture, task: Task) -> bool:
+        return task.itself is None or self.tools.names.canonical(wanted)[0] != task.itself
+
+    def _remainders(self, branch: Branch) -> Iterator[Conjecture]:
+        """What is left to prove: alone, and under those facts that tests say are needed."""
         bare = Conjecture(branch.left, branch.right)
-        if self.tools.trial.may_hold(bare):
-            return bare
+        may_hold = self.tools.trial.may_hold
+        if may_hold(bare):
+            yield bare
         known = _relevant(bare, branch.conditions())
         whole = Conjecture(branch.left, branch.right, known)
-        if not known or not self.tools.trial.may_hold(whole):
-            return None
-        for condition in reversed(known):
-            fewer = tuple(c for c in whole.conditions if c is not condition)
-            less = Conjecture(branch.left, branch.right, fewer)
-            if self.tools.trial.may_hold(less):
-                whole = less
-        return whole
+        if not known or not may_hold(whole):
+            return
+        if not may_hold(bare):
+            for condition in reversed(known):
+                fewer = tuple(c for c in whole.conditions if c is not condition)
+                less = Conjecture(branch.left, branch.right, fewer)
+                if may_hold(less):
+                    whole = less
+        yield whole
 
-    def _apply(self, branch: Branch, found: Found) -> Outcome:
+    def _apply(self, branch: Branch, found: Found) -> Outcome | None:
         proofs = []
         for condition in found.statement.conditions:
             proof = branch.normaliser().proof(instance_of(condition, found.by))

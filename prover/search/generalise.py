@@ -13,7 +13,7 @@ from prover.program import Equality
 from prover.search.conjecture import Conjecture, Names, names_of
 from prover.search.splitting import is_call
 from prover.search.trial import Trial
-from prover.terms import Apply, Position, Term, Variable, rebuild, replace_at
+from prover.terms import Apply, Position, Term, Variable, places, rebuild, replace_at
 
 _MOST_OCCURRENCES = 6
 
@@ -53,8 +53,8 @@ class Generaliser:
         if conjecture.conditions:
             return
         for variable in conjecture.variables():
-            left = _places(conjecture.left, variable)
-            right = _places(conjecture.right, variable)
+            left = places(conjecture.left, variable)
+            right = places(conjecture.right, variable)
             if min(len(left), len(right)) == 0 or len(left) + len(right) > _MOST_OCCURRENCES:
                 continue
             if max(len(left), len(right)) < 2:
@@ -98,19 +98,6 @@ def _common_calls(conjecture: Conjecture) -> list[Term]:
     whole = (conjecture.left, conjecture.right)
     common = [t for t, number in counted.items() if number > 1 and t not in whole]
     return sorted(common, key=lambda term: -term.size)
-
-
-def _places(term: Term, variable: Variable) -> list[Position]:
-    found: list[Position] = []
-    stack: list[tuple[Position, Term]] = [((), term)]
-    while stack:
-        at, part = stack.pop()
-        if part is variable:
-            found.append(at)
-        elif isinstance(part, Apply):
-            inner = [((*at, index), each) for index, each in enumerate(part.arguments)]
-            stack.extend(reversed(inner))
-    return found
 
 
 def _parts(places: list[Position]) -> Iterator[tuple[Position, ...]]:

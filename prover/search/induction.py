@@ -8,13 +8,13 @@ from prover.rewriting.steps import Proof
 from prover.search import splitting
 from prover.search.branch import Branch
 from prover.search.conjecture import Conjecture, names_of
-from prover.search.discharge import Discharge, Refine, Task
+from prover.search.discharge import Discharge, Outcome, Refine, Stuck, Task
 from prover.search.hypotheses import Case
 from prover.search.lemmas import Lemma, LemmaCase
 from prover.search.tools import Tools
 from prover.terms import Apply, Term, Variable, substitute, subterms, variables
 
-_MOST_REFINED = 4
+_MOST_REFINED = 2
 _MOST_CASES = 24
 
 Patterns = dict[Variable, Term]
@@ -74,7 +74,7 @@ class Induction:
             outcome = self._case(patterns, depth)
             if isinstance(outcome, Refine):
                 waiting += reversed(self._refined(patterns, outcome.variable))
-            elif outcome is None or len(done) + len(waiting) >= _MOST_CASES:
+            elif isinstance(outcome, Stuck) or len(done) + len(waiting) >= _MOST_CASES:
                 return None
             else:
                 done.append((patterns, outcome))
@@ -83,7 +83,7 @@ class Induction:
         )
         return Lemma(self.statement, tuple(self.on), cases)
 
-    def _case(self, patterns: Patterns, depth: int) -> Proof | Refine | None:
+    def _case(self, patterns: Patterns, depth: int) -> Outcome:
         goal = self.conjecture.instance(patterns)
         branch = Branch(self.tools, goal.left, goal.right, self.taken)
         ordered = {variable: patterns.get(variable, variable) for variable in self.on}

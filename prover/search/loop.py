@@ -6,7 +6,7 @@ lemma for good, and as a rule for all that follows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prover.program import Equality, Statement
 from prover.search.branch import Branch
@@ -49,16 +49,19 @@ class Loop:
             return Lemma(goal, (), (LemmaCase((), outcome),))
         return None
 
-    def find(self, wanted: Conjecture, depth: int) -> Found | None:
-        """A lemma of which the conjecture is an instance: known, or proved now."""
+    def find(self, wanted: Sequence[Conjecture], depth: int) -> Found | None:
+        """A lemma of which one of the conjectures is an instance: known, or proved now."""
         self.tools.meter.spend(10)
-        for general in (*self.generaliser.stronger(wanted), wanted):
+        choices = [(general, each) for each in wanted for general in self._generals(each)]
+        choices.sort(key=lambda choice: choice[0].size)
+        for general, each in choices:
             found = self._find_just(general, depth)
             if found is not None:
-                if general is wanted:
-                    return found
-                return self._specialised(found, general, wanted)
+                return self._specialised(found, general, each)
         return None
+
+    def _generals(self, conjecture: Conjecture) -> tuple[Conjecture, ...]:
+        return (*self.generaliser.stronger(conjecture), conjecture)
 
     def _specialised(self, found: Found, general: Conjecture, wanted: Conjecture) -> Found | None:
         bound: dict[Variable, Term] = {}

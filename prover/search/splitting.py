@@ -79,12 +79,13 @@ def atoms(term: Term) -> Iterator[Term]:
 
 
 def stuck_calls(book: RuleBook, program: Program, *terms: Term) -> Iterator[Term]:
-    """Calls that others wait for, where a split on what they give would unfold those for good."""
+    """Calls that others wait for, where few splits on what they give unfold those for good."""
     for wait in waits(book, *terms):
         argument = wait.argument
-        if isinstance(argument, Apply) and program.constructors(argument.sort):
-            is_finite = not any(c.arguments for c in program.constructors(argument.sort))
-            if wait.begun or is_finite or not calls_itself(book, wait.call.symbol):
+        if isinstance(argument, Apply):
+            constructors = program.constructors(argument.sort)
+            is_flat = not any(argument.sort in c.arguments for c in constructors)
+            if constructors and (is_flat or not calls_itself(book, wait.call.symbol)):
                 yield argument
 
 
