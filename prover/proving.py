@@ -9,7 +9,6 @@ memory only end in `Unknown`.
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import subprocess
 import sys
@@ -23,6 +22,12 @@ from prover.attempt import Found, Goals, Message, Task
 from prover.errors import Failed, ProverError, Unusable
 from prover.verdict import Budget, Mode, Reason, Unknown, Verdict
 
+# A process looks for modules where this one does, and first where this one is.
+_ROOT = str(Path(__file__).parents[1])
+_BEGIN = (
+    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
+    "from prover.attempt import main; main()"
+)
 GRACE_S = 0.5  # after the limit: to begin and end a process, and to send what was found
 
 
@@ -126,19 +131,17 @@ class _Running:
         """What the process wrote, and whether it ended by itself."""
         if self._stopped:
             return b"", False
-        command = [sys.executable, "-P", "-c", "from prover.attempt import main; main()"]
-        paths = os.pathsep.join(each for each in sys.path if each)
         with subprocess.Popen(
-            command,
+            [sys.executable, "-I", "-S", "-c", _BEGIN],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": paths},
         ) as process:
             self._processes[process.pid] = process
             try:
                 limit_s = task.budget.seconds + GRACE_S
-                output, _ = process.communicate(pickle.dumps(task), timeout=limit_s)
+                told = pickle.dumps([_ROOT, *sys.path]) + pickle.dumps(task)
+                output, _ = process.communicate(told, timeout=limit_s)
                 return output, True
             except subprocess.TimeoutExpired:
                 process.kill()
