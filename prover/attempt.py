@@ -131,8 +131,15 @@ def _answer(task: Task, out: BinaryIO) -> None:
             _send(message, out)
     except MemoryError:
         _send(Found(Unknown(Reason.MEMORY)), out)
-    except Exception:  # whatever it is, the one who waits is told, and no process hangs
-        _send(Failed(traceback.format_exc(limit=-3)), out)
+    except Exception as error:  # whatever it is, the one who waits is told, and no process hangs
+        _send(Failed(_story(error)), out)
+
+
+def _story(error: Exception) -> str:
+    """What it was and where, in one line."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"an error of the prover itself, at {Path(place.filename).name}:{place.lineno}: {said}"
 
 
 def _send(message: Message, out: BinaryIO) -> None:
