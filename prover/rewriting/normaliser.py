@@ -28,7 +28,7 @@ from prover.terms import (
 )
 
 _LARGEST = 600  # symbols: no rule may make a larger term
-_MOST_STEPS = 2000  # for one term, with all that it becomes
+_MOST_STEPS = 600  # for one term, with all that it becomes
 _CONDITIONS_DEEP = 2
 
 

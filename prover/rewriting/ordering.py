@@ -53,12 +53,24 @@ class Ordering:
 
     def __init__(self, program: Program) -> None:
         self.ranks = ranks(program)
+        self._lifted: dict[Symbol, int] = {}
         self._recursive = {s: None for s in program.functions if s in _reached(program, s)}
         met = [*program.free, *program.functions]
         self._index = {symbol: index for index, symbol in enumerate(met)}
         constructors = [c for data in program.data.values() for c in data.constructors]
         self._index |= {symbol: index for index, symbol in enumerate(constructors)}
         self._known: dict[tuple[Term, Term, bool], bool] = {}
+
+    def lift(self, symbol: Symbol, term: Term) -> None:
+        """Puts a function above all others in a term, so that calls of it become such terms."""
+        others = [part.symbol for part in subterms(term) if isinstance(part, Apply)]
+        highest = max((self._rank(s) for s in others if s is not symbol), default=0)
+        if highest >= self._rank(symbol):
+            self._lifted[symbol] = highest + 1
+            self._known.clear()
+
+    def _rank(self, symbol: Symbol) -> int:
+        return self._lifted.get(symbol, self.ranks.get(symbol, 0))
 
     def is_recursive(self, symbol: Symbol) -> bool:
         """Whether the function calls itself, at once or by way of others."""
@@ -68,7 +80,7 @@ class Ordering:
         name = "" if symbol in self._index else symbol.name
         return (
             _PLACE[symbol.kind],
-            self.ranks.get(symbol, 0),
+            self._rank(symbol),
             self._index.get(symbol, 0),
             name,
         )

@@ -26,6 +26,11 @@ class Batch:
         self.given = columns
         self._known: dict[Term, Column] = {}
 
+    def first(self, num_rows: int) -> Batch:
+        """A batch of the first rows alone."""
+        columns = {variable: column[:num_rows] for variable, column in self.given.items()}
+        return Batch(self.machine, columns, min(num_rows, self.num_rows))
+
     def column(self, term: Term) -> Column:
         """The values of a term of these variables, computed once for each subterm."""
         known = self._known
@@ -59,6 +64,12 @@ class Batch:
             rows = zip(*columns, strict=True)
             return tuple(None if test is None else (a if test else b) for test, a, b in rows)
         return self._compute(symbol, columns)
+
+    def whole(self, symbol: Symbol, columns: Sequence[Column]) -> Column | None:
+        """The same fast, of columns without None; None where a single row cannot be computed."""
+        if len(columns) < len(symbol.arguments):
+            return self.apply(symbol, columns)
+        return self.machine.column(symbol, columns, self.num_rows, _FUEL_EACH)
 
     def _rows(self, columns: Sequence[Column]) -> Sequence[tuple[Ground | None, ...]]:
         return list(zip(*columns, strict=True)) if columns else [()] * self.num_rows

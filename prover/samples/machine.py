@@ -8,7 +8,8 @@ OutOfFuel; `evaluator` stays the second opinion on what is computed here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 from prover.errors import OutOfFuel, Undecided
@@ -20,6 +21,7 @@ from prover.terms import BOOL, Apply, Kind, Symbol, Term, Variable, subterms
 MOST_DEEP = 400
 MOST_BITS = 4096
 _MOST_NESTED = 40
+_DRAW_COSTS = 20  # calls: what the table of a free function takes longer
 
 # Takes the arguments, and how deep the call is.
 Compiled = Callable[..., Ground]
@@ -47,6 +49,18 @@ class Machine:
         self.fuel = fuel
         try:
             return self.function(symbol)(*arguments, 0)
+        except (OutOfFuel, Undecided, RecursionError):
+            return None
+        finally:
+            self.spent += fuel - max(self.fuel, 0)
+
+    def column(
+        self, symbol: Symbol, columns: Sequence[Sequence[Any]], num_rows: int, fuel: int
+    ) -> tuple[Ground, ...] | None:
+        """What a symbol gives in every row, with fuel for all together; None where one has none."""
+        self.fuel = fuel
+        try:
+            return tuple(map(self.function(symbol), *columns, repeat(0, num_rows)))
         except (OutOfFuel, Undecided, RecursionError):
             return None
         finally:
@@ -94,6 +108,7 @@ class Machine:
         def look(*arguments: Any) -> Ground:
             found = known.get(arguments)
             if found is None:
+                self.fuel -= _DRAW_COSTS
                 self._spend(arguments[-1])
                 drawn = self.draw.value(symbol(*map(as_term, arguments[:-1])))
                 found = known[arguments] = self.values.of(drawn)

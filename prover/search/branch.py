@@ -43,6 +43,7 @@ class Branch:
         self.local: tuple[Rule, ...] = ()
         self.protected: dict[Variable, None] = {}
         self.is_closed = False
+        self.has_hypotheses = False  # of the induction, among the facts
         self.num_splits = 0
         self._num_names = 0
         self._normaliser: Normaliser | None = None
@@ -93,6 +94,13 @@ class Branch:
         waiting = [(name, equality)]
         while waiting and not self.is_closed and len(self.facts) < _MOST_FACTS:
             waiting += self._digest(*self._simplified(*waiting.pop(0)))
+
+    def add_proved(self, name: str, equality: Equality) -> None:
+        """A hypothesis as it stands, though lemmas would simplify it away."""
+        waiting = list(self._digest(name, equality))
+        waiting += [self.sources[term] for term in self.facts if term is not equality.left]
+        for each, known in waiting:
+            self.assume(each, known)
 
     def _simplified(self, name: str, equality: Equality) -> tuple[str, Equality]:
         normaliser = self.normaliser()

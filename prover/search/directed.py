@@ -52,7 +52,7 @@ class _Search:
         book = RuleBook(program)
         self.samples = Samples(program, seed)
         tools = Tools(program, book, Meter(budget), names, Trial(self.samples))
-        self.loop = Loop(tools)
+        self.loop = Loop(tools, self.samples)
 
     def run(self) -> Verdict:
         values = self.samples.refute(self.goal, 2)

@@ -13,7 +13,7 @@ from prover.builtins import FALSE, TRUE
 from prover.program import Equality
 from prover.rewriting.steps import Arguments, Cases, Compute, Have, Proof, Rewrite, Side
 from prover.search import splitting
-from prover.search.branch import Branch, is_builtin
+from prover.search.branch import Branch, is_builtin, is_truth
 from prover.search.conjecture import Conjecture
 from prover.search.hypotheses import Case, instance_of
 from prover.search.tools import Tools
@@ -51,6 +51,8 @@ class Found:
 Outcome = Proof | Refine | Stuck
 Find = Callable[[Sequence[Conjecture], int], Found | None]
 
+Learn = Callable[[tuple[Term, ...], Variable, int], bool]
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -73,15 +75,19 @@ class Task:
 class Discharge:
     """Proofs of branches. `find` looks for lemmas; `stuck` hears of what nothing was found for."""
 
-    def __init__(self, tools: Tools, find: Find, stuck: Callable[[Equality], None]) -> None:
-        self.tools, self.find, self.stuck = tools, find, stuck
+    def __init__(
+        self, tools: Tools, find: Find, learn: Learn, stuck: Callable[[Equality], None]
+    ) -> None:
+        self.tools, self.find, self.learn, self.stuck = tools, find, learn, stuck
         self._ways: tuple[Callable[[Branch, Task], Outcome | None], ...] = (
             self._truth,
             self._at_once,
             self._refine,
             self._split,
             self._hypothesis,
+            self._congruence,
             self._leave,
+            self._step_lemmas,
         )
 
     def close(self, branch: Branch, task: Task) -> Outcome:
@@ -149,6 +155,24 @@ class Discharge:
         by_name = Rewrite(side, (0,), f"hypothesis:{name}", (), False, (), one, other)
         return (*steps, by_name, Compute(side, (), after, TRUE))
 
+    def _congruence(self, branch: Branch, task: Task) -> Outcome | None:
+        """Calls of one function are equal where their arguments are."""
+        left, right = branch.left, branch.right
+        if not (isinstance(left, Apply) and isinstance(right, Apply)):
+            return None
+        if left.symbol is not right.symbol or len(left.arguments) != len(right.arguments):
+            return None
+        pairs = list(zip(left.arguments, right.arguments, strict=True))
+        if not all(self._may_hold(branch, Equality(*pair)) for pair in pairs):
+            return None
+        outcome = self._arguments(branch, task)
+        return outcome if isinstance(outcome, tuple) else None
+
+    def _may_hold(self, branch: Branch, goal: Equality) -> bool:
+        if goal.left is goal.right:
+            return True
+        return any(True for _ in self._remainders(branch.fork(goal.left, goal.right)))
+
     # Splitting
 
     def _at_once(self, branch: Branch, task: Task) -> Outcome | None:
@@ -191,7 +215,7 @@ class Discharge:
                 other = branch.fork(branch.left, branch.right)
                 name, known = other.new_name(), Equality(condition, value)
                 other.steps = [*branch.steps, Have(name, known, outcome)]
-                other.assume(name, known)
+                other.add_proved(name, known)
                 return other
         return None
 
@@ -252,7 +276,8 @@ class Discharge:
         return None
 
     def _with_hypotheses(self, branch: Branch, case: Case) -> Iterator[Branch]:
-        yield from self._with_rules(branch, case)
+        if not branch.local:
+            yield from self._with_rules(branch, case)
         other = self._with_facts(branch, case)
         if other is not None:
             other.simplify()
@@ -290,6 +315,9 @@ class Discharge:
         other = branch.fork(branch.left, branch.right)
         other.steps = list(branch.steps)
         before = len(other.facts)
+        if not is_truth(case.conjecture.right):
+            return None
+        other.has_hypotheses = True
         for number, (by, smaller) in enumerate(case.instances((branch.left, branch.right))):
             if number >= _MOST_INSTANCES or other.is_closed:
                 break
@@ -322,6 +350,20 @@ class Discharge:
         found = self.find(wanted, task.depth if task.case is None else task.depth - 1)
         return None if found is None else self._apply(branch, found)
 
+    def _step_lemmas(self, branch: Branch, task: Task) -> Outcome | None:
+        """A lemma by which the calls of the statement unfold in this case; then once more."""
+        if task.case is None or task.depth <= 0 or _is_rewritten(task):
+            return None
+        conjecture = task.case.conjecture
+        for variable, pattern in task.case.patterns.items():
+            if isinstance(pattern, Apply) and self.learn(
+                conjecture.terms(), variable, task.depth - 1
+            ):
+                again = branch.fork(branch.left, branch.right)
+                again.steps = list(branch.steps)
+                return self.close(again, task)
+        return None
+
     def _is_new(self, wanted: Conjecture, task: Task) -> bool:
         return task.itself is None or self.tools.names.canonical(wanted)[0] != task.itself
 
@@ -333,7 +375,7 @@ class Discharge:
             yield bare
         known = _relevant(bare, branch.conditions())
         whole = Conjecture(branch.left, branch.right, known)
-        if not known or not may_hold(whole):
+        if not known or not may_hold(whole) or (may_hold(bare) and not branch.has_hypotheses):
             return
         if not may_hold(bare):
             for condition in reversed(known):
@@ -355,6 +397,11 @@ class Discharge:
         sides = (branch.left, branch.right)
         step = Rewrite("left", (), rule, given, found.backward, tuple(proofs), *sides)
         return branch.proof(step)
+
+
+def _is_rewritten(task: Task) -> bool:
+    """Whether the goal is no longer what the statement says of the case."""
+    return any(way in task.tried for way in ("rules", "outward", "facts"))
 
 
 def _changes(branch: Branch, term: Term) -> bool:

@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from prover.program import Equality, Statement
+from prover.samples.samples import Samples
+from prover.search.accumulators import Accumulators
 from prover.search.branch import Branch
 from prover.search.conjecture import Conjecture, names_of
 from prover.search.discharge import Discharge, Found, Task
 from prover.search.generalise import Generaliser
 from prover.search.induction import Induction, candidates
 from prover.search.lemmas import Lemma, LemmaCase, Lemmas
+from prover.search.remarks import Remarks
+from prover.search.tactics import Tactics
 from prover.search.tools import Tools
 from prover.terms import Term, Variable, match, substitute
 
@@ -26,10 +30,13 @@ _MOST_CANDIDATES = 4
 class Loop:
     """Proves conjectures; all that one search knows."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: Tools, samples: Samples) -> None:
         self.tools = tools
         self.lemmas = Lemmas()
-        self.discharge = Discharge(tools, self.find, self.note_stuck)
+        self.remarks = Remarks()
+        self.tactics = Tactics(tools, samples, self.find, self.remarks)
+        self.accumulators = Accumulators(tools, samples, self.find, self.remarks)
+        self.discharge = Discharge(tools, self.find, self.tactics.learn, self.note_stuck)
         self.generaliser = Generaliser(tools.names, tools.trial)
         self.stuck: Equality | None = None
         self._open: list[Conjecture] = []
@@ -106,6 +113,8 @@ class Loop:
         outcome = self.discharge.close(branch, Task(depth, itself=conjecture))
         if isinstance(outcome, tuple):
             yield Lemma(statement, (), (LemmaCase((), outcome),))
+        if depth > 0 and self.accumulators.learn(conjecture, depth - 1):
+            yield from self._proofs(conjecture, depth)
         for variable in self._candidates(conjecture):
             lemma = Induction(self.tools, self.discharge, statement, variable).prove(depth)
             if lemma is not None:

@@ -170,7 +170,7 @@ def test_statements_that_differ_in_names_alone_are_asked_once() -> None:
 def test_forgetting_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     plus, exp = NOTATION.symbols["plus"], NOTATION.symbols["exp"]
     x, y = Variable("x", NAT), Variable("y", NAT)
-    terms = [plus(x, y), plus(y, x), exp(x), plus(exp(x), y), plus(y, exp(x)), x]
+    terms: list[Term] = [plus(x, y), plus(y, x), exp(x), plus(exp(x), y), plus(y, exp(x)), x]
 
     def answers() -> list[object]:
         samples = Samples(PROGRAM)
@@ -316,7 +316,7 @@ def _drawn_term(random: Random, names: list[Variable], sort: object, depth: int)
     if (depth == 0 or random.random() < 0.2 or not deep) and leaves:
         return random.choice(leaves)
     symbol = random.choice(deep)
-    arguments = []
+    arguments: list[Term] = []
     for each in symbol.arguments:
         if each.is_function:
             arguments.append(NOTATION.symbols["plus"](_drawn_term(random, names, NAT, 0)))

@@ -1,0 +1,128 @@
+"""Calls that begin with a constant accumulator: what they give for every other one.
+
+From `f(c, x) = q(x)` with a constant c that f would change on its way, no induction hypothesis
+fits: it speaks of c alone. What is proved first is `f(a, x) = phi(a, q(x))` for all a, with phi
+found by synthesis; where the call is not a whole side, `f(c, x)` itself stands for q(x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from prover.samples.samples import Samples
+from prover.search.conjecture import Conjecture, names_of
+from prover.search.discharge import Find
+from prover.search.remarks import Remarks
+from prover.search.tools import Tools
+from prover.synthesis.bank import operators
+from prover.synthesis.fitting import Task, fitting
+from prover.terms import Apply, Symbol, Term, Variable, replace_at, substitute, subterms
+
+_MOST_TERMS = 4_000
+_MOST_SOLUTIONS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulation:
+    """A call with a variable for its constant, and what that variable's call is to be made of."""
+
+    call: Apply
+    general: Apply
+    variable: Variable
+    meaning: Term
+
+
+@dataclass(slots=True)
+class Accumulators:
+    """General forms of the calls of one program, each looked for once at each depth."""
+
+    tools: Tools
+    samples: Samples
+    find: Find
+    remarks: Remarks
+    _tried: dict[Conjecture, int] = field(default_factory=dict)
+
+    def learn(self, conjecture: Conjecture, depth: int) -> bool:
+        """Whether a general form of a call in the conjecture was proved."""
+        for each in self._accumulations(conjecture):
+            key, _ = self.tools.names.canonical(Conjecture(each.general, each.meaning))
+            if self._tried.get(key, -1) < depth:
+                self._tried[key] = depth
+                if self._learn(each, depth):
+                    return True
+        return False
+
+    def _accumulations(self, conjecture: Conjecture) -> Iterator[Accumulation]:
+        sides = ((conjecture.left, conjecture.right), (conjecture.right, conjecture.left))
+        for side, other in sides:
+            for call in subterms(side):
+                if isinstance(call, Apply) and call.symbol in self.tools.book.defined:
+                    meaning = other if call is side else call
+                    yield from self._of_call(call, meaning)
+
+    def _of_call(self, call: Apply, meaning: Term) -> Iterator[Accumulation]:
+        for index in accumulating(self.tools, call.symbol):
+            constant = call.arguments[index] if index < len(call.arguments) else None
+            if constant is not None and constant.is_ground and not call.is_ground:
+                taken = names_of(v for v in subterms(call) if isinstance(v, Variable))
+                variable = self.tools.names.fresh(constant.sort, taken)
+                general = replace_at(call, (index,), variable)
+                assert isinstance(general, Apply)
+                yield Accumulation(call, general, variable, meaning)
+
+    def _learn(self, each: Accumulation, depth: int) -> bool:
+        hole = Variable(" hole", each.meaning.sort)
+        met: dict[Term, None] = {}
+        for phi in self._solutions(each, hole):
+            right = self.tools.normaliser({}).normal(substitute(phi, {hole: each.meaning}))
+            if right in met:
+                continue
+            met[right] = None
+            if len(met) > _MOST_SOLUTIONS:
+                break
+            wanted = Conjecture(each.general, right)
+            self.tools.book.ordering.lift(each.call.symbol, wanted.right)
+            found = self.find([wanted], depth)
+            if found is not None:
+                self.remarks.add(found.name, f"accumulator: {each.call} for every {each.variable}")
+                return True
+        return False
+
+    def _solutions(self, each: Accumulation, hole: Variable) -> Iterator[Term]:
+        ranks = self.tools.book.ordering.ranks
+        most = max(ranks.get(s, 0) for s in symbols(each.general, each.meaning))
+        made_of = operators(self.tools.program, [each.general], ranks, most)
+        others = [v for v in subterms(each.general) if isinstance(v, Variable)]
+        leaves = ((hole, each.meaning), *((v, v) for v in (each.variable, *others)))
+        before = self.samples.steps
+        usable = tuple(s for s in made_of if s is not each.call.symbol)
+        task = Task(each.general, tuple(dict.fromkeys(leaves)), usable, _MOST_TERMS)
+        for phi in fitting(task, self.samples):
+            self.tools.meter.spend(1 + (self.samples.steps - before) // 64)
+            before = self.samples.steps
+            if any(part is hole for part in subterms(phi)):
+                yield phi
+        self.tools.meter.spend(1 + (self.samples.steps - before) // 64)
+
+
+def accumulating(tools: Tools, symbol: Symbol) -> tuple[int, ...]:
+    """The arguments that the function changes in its calls of itself without taking them apart."""
+    found: dict[int, None] = {}
+    for rule in tools.book.defined.get(symbol, ()):
+        assert isinstance(rule.left, Apply)
+        for part in subterms(rule.right):
+            if isinstance(part, Apply) and part.symbol is symbol:
+                for index, (old, new) in enumerate(
+                    zip(rule.left.arguments, part.arguments, strict=False)
+                ):
+                    if isinstance(old, Variable) and old is not new:
+                        found[index] = None
+    return tuple(found)
+
+
+def symbols(*terms: Term) -> Iterator[Symbol]:
+    for term in terms:
+        for part in subterms(term):
+            if isinstance(part, Apply):
+                yield part.symbol

@@ -1,0 +1,124 @@
+"""The two tactics: lemmas that make the induction hypothesis fit, found by synthesis.
+
+Both ask one thing of a term t[x] in which x stands deeper than its calls can see, at a constructor
+C: `t[C(a, s)] = phi(a, t[s], ys)` for a small phi. Where t is a composition f(g(x)) the lemma moves
+f past what g has made of C (tactic 1, `sum (snoc a xs) = plus (sum xs) a`). Where t is a call that
+recurses on another argument than x the lemma gives it a second recursion (tactic 2, `plus n (S m)
+= S (plus n m)`). With such a lemma for every constructor, t is a single structural recursion on x:
+a side of form F1. Two sides of that form on the same x are of form F2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from prover.samples.samples import Samples
+from prover.search.accumulators import symbols
+from prover.search.conjecture import Conjecture, names_of
+from prover.search.discharge import Find
+from prover.search.remarks import Remarks
+from prover.search.splitting import is_call
+from prover.search.tools import Tools
+from prover.synthesis.steps import StepProblem, solutions
+from prover.terms import Apply, Symbol, Term, Variable, substitute, subterms, variables
+
+_MOST_SOLUTIONS = 3
+_LARGEST_TERM = 14
+
+
+class Tactic(StrEnum):
+    """Which of the two a step lemma belongs to."""
+
+    COMPOSITION = "remove a composition"
+    SWITCH = "switch the recursive argument"
+
+
+@dataclass(slots=True)
+class Tactics:
+    """Step lemmas of one program, each looked for once at each depth."""
+
+    tools: Tools
+    samples: Samples
+    find: Find
+    remarks: Remarks
+    _tried: dict[object, int] = field(default_factory=dict)
+
+    def learn(self, sides: tuple[Term, ...], variable: Variable, depth: int) -> bool:
+        """Whether a step lemma was proved for a term of the sides: smallest terms first."""
+        for term in self._terms(sides, variable):
+            for constructor in self.tools.program.constructors(variable.sort):
+                if variable.sort not in constructor.arguments:
+                    continue
+                if self._learn(self._problem(term, variable, constructor), depth):
+                    return True
+        return False
+
+    def _terms(self, sides: tuple[Term, ...], variable: Variable) -> list[Term]:
+        met = dict.fromkeys(part for side in sides for part in subterms(side))
+        calls = [t for t in met if is_call(t) and variable in variables(t)]
+        return sorted((t for t in calls if t.size <= _LARGEST_TERM), key=lambda t: t.size)
+
+    def _problem(self, term: Term, variable: Variable, constructor: Symbol) -> StepProblem:
+        names = self.tools.names
+        taken = names_of(variables(term))
+        fields: list[Variable] = []
+        holes: list[tuple[Variable, Term]] = []
+        for sort in constructor.arguments:
+            fields.append(names.part_of(variable, sort, taken))
+            taken[fields[-1].name] = None
+        for each in fields:
+            if each.sort is variable.sort:
+                hole = Variable(f" hole{len(holes)}", term.sort)
+                holes.append((hole, substitute(term, {variable: each})))
+        others = tuple(v for v in variables(term) if v is not variable)
+        return StepProblem(term, variable, constructor, tuple(fields), tuple(holes), others)
+
+    def _learn(self, problem: StepProblem, depth: int) -> bool:
+        key = self._key(problem)
+        unfolded = self.tools.normaliser({}).normal(problem.target)
+        if all(any(p is meaning for p in subterms(unfolded)) for _, meaning in problem.holes):
+            return False
+        if self._tried.get((key, unfolded), -1) >= depth:
+            return False
+        self._tried[key, unfolded] = depth
+        back: Mapping[Variable, Term] = dict(problem.holes)
+        met: dict[Term, None] = {}
+        for phi in self._solutions(problem):
+            right = self.tools.normaliser({}).normal(substitute(phi, back))
+            if right in met:
+                continue
+            met[right] = None
+            if len(met) > _MOST_SOLUTIONS:
+                break
+            wanted = Conjecture(unfolded, right)
+            found = self.find([wanted], depth)
+            if found is not None:
+                self._remark(found.name, problem, phi)
+                return self.tools.normaliser({}).normal(problem.target) is not unfolded
+        return False
+
+    def _key(self, problem: StepProblem) -> object:
+        named, _ = self.tools.names.canonical(Conjecture(problem.term, problem.value))
+        return named
+
+    def _solutions(self, problem: StepProblem) -> Iterator[Term]:
+        ranks = self.tools.book.ordering.ranks
+        most = max((ranks.get(s, 0) for s in symbols(problem.term)), default=0)
+        before = self.samples.steps
+        for phi in solutions(problem, self.samples, ranks, most):
+            self.tools.meter.spend(1 + (self.samples.steps - before) // 64)
+            before = self.samples.steps
+            yield phi
+        self.tools.meter.spend(1 + (self.samples.steps - before) // 64)
+
+    def _remark(self, lemma: str, problem: StepProblem, phi: Term) -> None:
+        switches = _is_call_on(problem.term, problem.variable)
+        tactic = Tactic.SWITCH if switches else Tactic.COMPOSITION
+        holes = " and ".join(f"{hole.name.strip()} is {t}" for hole, t in problem.holes)
+        self.remarks.add(lemma, f"{tactic}: {problem.target} = {phi}, where {holes}")
+
+
+def _is_call_on(term: Term, variable: Variable) -> bool:
+    return isinstance(term, Apply) and any(a is variable for a in term.arguments)
