@@ -25,6 +25,7 @@ from prover.verdict import Budget, Mode, Proved, Refuted, Unknown
 
 PROVED, NOT_PROVED, UNUSABLE = 0, 1, 2
 MEBIBYTE = 1 << 20
+MOST_BYTES = 1 << 26  # of a certificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +230,11 @@ def _read_only(file: Path, order: Order) -> int:
 def _certificates(path: Path) -> Sequence[object]:
     """One certificate, or a list of them."""
     try:
-        read = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise Rejected(f"it is longer than {MOST_BYTES} bytes")
+        read = json.loads(data)
     except OSError as error:
         raise Rejected(error.strerror or "it cannot be read") from None
     except (ValueError, RecursionError):

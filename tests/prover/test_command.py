@@ -117,6 +117,30 @@ def test_what_is_proved_is_said_and_its_certificate_replays(
     assert "rejected: goal" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"", "it is no JSON"),
+        (b"[" * 100_000, "it is no JSON"),
+        (b"\0\xff", "it is no JSON"),
+        (b"7", "malformed"),
+        (b'{"format": "thoth-certificate-1"}', "malformed"),
+        (b" " * ((1 << 26) + 1), "it is longer than"),
+        (None, "No such file"),
+    ],
+)
+def test_what_is_no_certificate_is_rejected(
+    text: bytes | None, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, certificate = _file(tmp_path, "a.prove", TRUE), tmp_path / "a.json"
+    if text is not None:
+        certificate.write_bytes(text)
+    assert main([str(file), "--check", str(certificate)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"{certificate}: rejected: ")
+    assert says in said
+
+
 def test_how_a_proof_was_found_is_said_where_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
