@@ -19,11 +19,16 @@ _NUM_TABLES, _NUM_ELEMENTS = 5, 3
 _BIG_NUMBER = 12
 
 
+Rows = list[tuple[Ground | None, ...]]
+
+
 class Pool:
     """Values of one program. The size of a value counts its constructors; an Int's is itself."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine, self.program = machine, machine.program
+        # Rows of values of some sorts that were tried, and those that are still to be drawn.
+        self.rows: dict[object, tuple[list[Rows], Iterator[Rows]]] = {}
         self._of_size: dict[tuple[Sort, int], tuple[Ground, ...]] = {}
         self._small: dict[Sort, tuple[Ground, ...]] = {}
         self._mutual: dict[Sort, dict[Sort, None]] = {}

@@ -12,7 +12,7 @@ from prover.samples.batch import Batch, Column, first_difference, kept
 from prover.samples.machine import Machine
 from prover.samples.pool import Pool
 from prover.samples.values import as_term
-from prover.terms import Term, Variable
+from prover.terms import Sort, Term, Variable
 
 _CHUNK_ROWS = 64
 _CHUNKS = 4  # of the smallest values, and as many of larger ones, for each effort
@@ -48,13 +48,25 @@ def _batches(
 ) -> Iterator[Batch]:
     """Rows without those that miss a condition."""
     sorts = [each.sort for each in among]
-    count = effort * _CHUNKS * _CHUNK_ROWS
-    small = itertools.islice(assignments.smallest(pool, sorts), count)
-    large = itertools.islice(assignments.drawn(pool, sorts, seed), count if among else 0)
-    for rows in itertools.chain(_chunks(small), _chunks(large)):
+    for rows in _rows(pool, tuple(sorts), effort * _CHUNKS * _CHUNK_ROWS, seed):
         batch = kept(_as_batch(pool.machine, among, rows), conditions)
         if batch.num_rows:
             yield batch
+
+
+def _rows(pool: Pool, sorts: tuple[Sort, ...], count: int, seed: str) -> Iterator[list[Row]]:
+    """The same chunks for the same sorts: drawn when first asked for, then remembered."""
+    small = itertools.islice(assignments.smallest(pool, sorts), count)
+    large = itertools.islice(assignments.drawn(pool, sorts, seed), count if sorts else 0)
+    waiting = itertools.chain(_chunks(small), _chunks(large))
+    known, waiting = pool.rows.setdefault((sorts, count, seed), ([], waiting))
+    for place in itertools.count():
+        if place == len(known):
+            chunk = next(waiting, None)
+            if chunk is None:
+                return
+            known.append(chunk)
+        yield known[place]
 
 
 def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:

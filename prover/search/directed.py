@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import ClassVar
 
 from prover.checker import verify
 from prover.errors import Rejected
@@ -31,12 +32,12 @@ def search(program: Program, goal: Statement, budget: Budget, seed: int = 0) -> 
 
     The program has passed `checks.check`.
     """
-    with _deep_recursion():
-        return _Search(program, goal, budget, seed).run()
+    with deep_recursion():
+        return Search(program, goal, budget, seed).run()
 
 
 @contextmanager
-def _deep_recursion() -> Iterator[None]:
+def deep_recursion() -> Iterator[None]:
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, _FRAMES))
     try:
@@ -45,28 +46,37 @@ def _deep_recursion() -> Iterator[None]:
         sys.setrecursionlimit(before)
 
 
-class _Search:
+class Search:
+    """One search for one goal: `attempt` says how it goes, `loop_type` what may be used."""
+
+    loop_type: ClassVar[type[Loop]] = Loop
+
     def __init__(self, program: Program, goal: Statement, budget: Budget, seed: int) -> None:
         self.program, self.goal = program, goal
         names = Names(program)
         book = RuleBook(program)
         self.samples = Samples(program, seed)
         tools = Tools(program, book, Meter(budget), names, Trial(self.samples))
-        self.loop = Loop(tools, self.samples)
+        self.loop = self.loop_type(tools, self.samples)
 
     def run(self) -> Verdict:
         values = self.samples.refute(self.goal, 2)
         if values is not None:
             return self._refuted(values)
         try:
-            for depth in range(_DEEPEST):
-                lemma = self.loop.prove(self.goal, depth)
-                if lemma is not None:
-                    return self._proved(lemma)
-                self.loop.lemmas.forget_failures()
+            lemma = self.attempt()
         except Spent as spent:
             return Unknown(spent.reason, self.loop.stuck)
-        return Unknown(Reason.STUCK, self.loop.stuck)
+        return Unknown(Reason.STUCK, self.loop.stuck) if lemma is None else self._proved(lemma)
+
+    def attempt(self) -> Lemma | None:
+        """The goal proved: lemmas may rest on each other ever deeper."""
+        for depth in range(_DEEPEST):
+            lemma = self.loop.prove(self.goal, depth)
+            if lemma is not None:
+                return lemma
+            self.loop.lemmas.forget_failures()
+        return None
 
     def _refuted(self, values: Mapping[Variable, Term]) -> Refuted:
         evaluator = Evaluator(self.program)

@@ -95,8 +95,7 @@ def _common_calls(conjecture: Conjecture) -> list[Term]:
                 if is_call(part) and not part.is_ground:
                     counted[part] = counted.get(part, 0) + 1
                 stack.extend(reversed(part.arguments))
-    whole = (conjecture.left, conjecture.right)
-    common = [t for t, number in counted.items() if number > 1 and t not in whole]
+    common = [term for term, number in counted.items() if number > 1]
     return sorted(common, key=lambda term: -term.size)
 
 

@@ -26,6 +26,7 @@ from prover.terms import Apply, Symbol, Term, Variable, substitute, subterms, va
 
 _MOST_SOLUTIONS = 3
 _LARGEST_TERM = 14
+_FEWEST_TERMS = 800  # computed for one problem at the lowest depth; twice as many above
 
 
 class Tactic(StrEnum):
@@ -85,7 +86,7 @@ class Tactics:
         self._tried[key, unfolded] = depth
         back: Mapping[Variable, Term] = dict(problem.holes)
         met: dict[Term, None] = {}
-        for phi in self._solutions(problem):
+        for phi in self._solutions(problem, _FEWEST_TERMS << max(depth, 0)):
             right = self.tools.normaliser({}).normal(substitute(phi, back))
             if right in met:
                 continue
@@ -103,11 +104,11 @@ class Tactics:
         named, _ = self.tools.names.canonical(Conjecture(problem.term, problem.value))
         return named
 
-    def _solutions(self, problem: StepProblem) -> Iterator[Term]:
+    def _solutions(self, problem: StepProblem, most_terms: int) -> Iterator[Term]:
         ranks = self.tools.book.ordering.ranks
         most = max((ranks.get(s, 0) for s in symbols(problem.term)), default=0)
         before = self.samples.steps
-        for phi in solutions(problem, self.samples, ranks, most):
+        for phi in solutions(problem, self.samples, ranks, most, most_terms):
             self.tools.meter.spend(1 + (self.samples.steps - before) // 64)
             before = self.samples.steps
             yield phi

@@ -70,7 +70,7 @@ def test_the_laws_of_lists_come_first() -> None:
     for equation in islice(found(TURNS, knowledge.normal), 4):
         knowledge.learn(equation)
         shown.append((equation.left.size, show(equation.left).split(" ")[0]))
-    assert shown[:3] == [(3, "(append"), (3, "(reverse"), (5, "(append")]
+    assert shown[:3] == [(3, "(reverse"), (3, "(append"), (5, "(append")]
 
 
 def test_what_is_known_is_not_guessed_again() -> None:
@@ -94,7 +94,7 @@ def is_instance(equation: Equality, of: Equality) -> bool:
 
 
 def test_no_two_differ_in_names_alone() -> None:
-    every = list(found(ADDS, Knowledge().normal))
+    every = list(found(ADDS, Knowledge().normal, 600))
     assert len(every) > 6
     for number, one in enumerate(every):
         for other in every[:number]:
@@ -104,7 +104,7 @@ def test_no_two_differ_in_names_alone() -> None:
 def test_sizes_do_not_fall_and_every_equation_is_true_on_other_samples() -> None:
     samples = Samples(PROGRAM, seed=41)
     sizes = []
-    for equation in found(TURNS, Knowledge().normal):
+    for equation in islice(found(TURNS, Knowledge().normal), 20):
         sizes.append(max(equation.left.size, equation.right.size))
         among = variables(equation.left, equation.right)
         assert samples.refute(Statement("", among, (), equation), 3) is None

@@ -1,0 +1,94 @@
+"""Heuristic lemma enumeration, the baseline: lemmas are guessed, smallest first, for no purpose.
+
+Equations over the functions that the goal speaks of are taken from samples; each is tried by plain
+induction, with what was proved before as rules, and the goal is tried again after each success.
+What failed is tried again once there is more to prove it with. No lemma is looked for because a
+proof is stuck: that is what the directed search does.
+"""
+
+from __future__ import annotations
+
+from prover.program import Program, Statement
+from prover.samples.samples import Samples
+from prover.search.accumulators import Accumulators
+from prover.search.conjecture import Conjecture
+from prover.search.directed import Search, deep_recursion
+from prover.search.discharge import Discharge
+from prover.search.lemmas import Lemma
+from prover.search.loop import Loop
+from prover.search.tools import Tools
+from prover.synthesis.conjectures import lemmas, vocabulary
+from prover.terms import Term, Variable
+from prover.verdict import Budget, Verdict
+
+_DEEP = 2  # lemmas that a plain proof may leave for its remaining goals
+_MOST_TERMS = 200_000
+_CALLS_OF_A_STEP = 64
+
+
+def search(program: Program, goal: Statement, budget: Budget, seed: int = 0) -> Verdict:
+    """A proof that the checker accepted, values that refute the goal, or neither.
+
+    The program has passed `checks.check`.
+    """
+    with deep_recursion():
+        return _Enumeration(program, goal, budget, seed).run()
+
+
+class _NoAccumulators(Accumulators):
+    def learn(self, _conjecture: Conjecture, _depth: int) -> bool:
+        return False
+
+
+def _no_tactics(_sides: tuple[Term, ...], _variable: Variable, _depth: int) -> bool:
+    return False
+
+
+class PlainLoop(Loop):
+    """Induction, simplification and generalisation, and no lemma that is made for a purpose."""
+
+    def __init__(self, tools: Tools, samples: Samples) -> None:
+        super().__init__(tools, samples)
+        self.accumulators = _NoAccumulators(tools, samples, self.find, self.remarks)
+        self.discharge = Discharge(tools, self.find, _no_tactics, self.note_stuck)
+
+
+class _Enumeration(Search):
+    loop_type = PlainLoop
+
+    def __init__(self, program: Program, goal: Statement, budget: Budget, seed: int) -> None:
+        super().__init__(program, goal, budget, seed)
+        self._normaliser = self.loop.tools.normaliser({})
+        self._waiting: list[Conjecture] = []
+
+    def attempt(self) -> Lemma | None:
+        """The goal proved, first without any guessed lemma."""
+        lemma = self.loop.prove(self.goal, _DEEP)
+        if lemma is not None:
+            return lemma
+        words = vocabulary(self.program, self.goal)
+        spent = self.samples.steps
+        for equation in lemmas(self.samples, words, self._normaliser.normal, _MOST_TERMS):
+            self.loop.tools.meter.spend(1 + (self.samples.steps - spent) // _CALLS_OF_A_STEP)
+            spent = self.samples.steps
+            if self._learns(Conjecture(equation.left, equation.right)):
+                lemma = self.loop.prove(self.goal, _DEEP)
+                if lemma is not None:
+                    return lemma
+        return None
+
+    def _learns(self, conjecture: Conjecture) -> bool:
+        """Whether the conjecture, or one that failed before, is proved now."""
+        if not self._proves(conjecture):
+            self._waiting.append(conjecture)
+            return False
+        progress = True
+        while progress:
+            self.loop.lemmas.forget_failures()
+            before = self._waiting
+            self._waiting = [each for each in before if not self._proves(each)]
+            progress = len(self._waiting) < len(before)
+        return True
+
+    def _proves(self, conjecture: Conjecture) -> bool:
+        return self.loop.find([conjecture], _DEEP) is not None
