@@ -58,8 +58,8 @@ def _rows(pool: Pool, sorts: tuple[Sort, ...], count: int, seed: str) -> Iterato
     """The same chunks for the same sorts: drawn when first asked for, then remembered."""
     small = itertools.islice(assignments.smallest(pool, sorts), count)
     large = itertools.islice(assignments.drawn(pool, sorts, seed), count if sorts else 0)
-    waiting = itertools.chain(_chunks(small), _chunks(large))
-    known, waiting = pool.rows.setdefault((sorts, count, seed), ([], waiting))
+    drawn = itertools.chain(_chunks(small), _chunks(large))
+    known, waiting = pool.rows.setdefault((sorts, count, seed), ([], drawn))
     for place in itertools.count():
         if place == len(known):
             chunk = next(waiting, None)

@@ -51,7 +51,8 @@ class Found:
 Outcome = Proof | Refine | Stuck
 Find = Callable[[Sequence[Conjecture], int], Found | None]
 
-Learn = Callable[[tuple[Term, ...], Variable, int], bool]
+Learn = Callable[[Sequence[Term], Case, int], bool]
+Fit = Callable[[Branch, Case, int], Iterator[Branch]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,10 @@ class Discharge:
     """Proofs of branches. `find` looks for lemmas; `stuck` hears of what nothing was found for."""
 
     def __init__(
-        self, tools: Tools, find: Find, learn: Learn, stuck: Callable[[Equality], None]
+        self, tools: Tools, find: Find, learn: Learn, fit: Fit, stuck: Callable[[Equality], None]
     ) -> None:
-        self.tools, self.find, self.learn, self.stuck = tools, find, learn, stuck
+        self.tools, self.find, self.learn = tools, find, learn
+        self.fit, self.stuck = fit, stuck
         self._ways: tuple[Callable[[Branch, Task], Outcome | None], ...] = (
             self._truth,
             self._at_once,
@@ -86,8 +88,9 @@ class Discharge:
             self._split,
             self._hypothesis,
             self._congruence,
-            self._leave,
             self._step_lemmas,
+            self._fit,
+            self._leave,
         )
 
     def close(self, branch: Branch, task: Task) -> Outcome:
@@ -103,7 +106,8 @@ class Discharge:
                 outcome = way(branch, task)
                 if outcome is not None:
                     return outcome
-        self.stuck(branch.goal())
+        if any(True for _ in self._remainders(branch)):
+            self.stuck(branch.goal())
         return Stuck(branch.goal())
 
     # Taking apart
@@ -354,14 +358,20 @@ class Discharge:
         """A lemma by which the calls of the statement unfold in this case; then once more."""
         if task.case is None or task.depth <= 0 or _is_rewritten(task):
             return None
-        conjecture = task.case.conjecture
-        for variable, pattern in task.case.patterns.items():
-            if isinstance(pattern, Apply) and self.learn(
-                conjecture.terms(), variable, task.depth - 1
-            ):
-                again = branch.fork(branch.left, branch.right)
-                again.steps = list(branch.steps)
-                return self.close(again, task)
+        if not self.learn((branch.left, branch.right), task.case, task.depth - 1):
+            return None
+        again = branch.fork(branch.left, branch.right)
+        again.steps = list(branch.steps)
+        return self.close(again, task)
+
+    def _fit(self, branch: Branch, task: Task) -> Outcome | None:
+        """A hypothesis that nearly fits."""
+        if task.case is None or task.depth <= 0 or _is_rewritten(task):
+            return None
+        for other in self.fit(branch, task.case, task.depth - 1):
+            outcome = self.close(other, task.having_tried("rules"))
+            if not isinstance(outcome, Stuck):
+                return outcome
         return None
 
     def _is_new(self, wanted: Conjecture, task: Task) -> bool:

@@ -14,6 +14,7 @@ from prover.search.accumulators import Accumulators
 from prover.search.branch import Branch
 from prover.search.conjecture import Conjecture, names_of
 from prover.search.discharge import Discharge, Found, Task
+from prover.search.fit import Fitter
 from prover.search.generalise import Generaliser
 from prover.search.induction import Induction, candidates
 from prover.search.lemmas import Lemma, LemmaCase, Lemmas
@@ -25,6 +26,7 @@ from prover.terms import Term, Variable, match, substitute
 _MOST_NESTED = 10
 _LARGEST = 60
 _MOST_CANDIDATES = 4
+_MOST_CHOICES = 2
 
 
 class Loop:
@@ -36,7 +38,10 @@ class Loop:
         self.remarks = Remarks()
         self.tactics = Tactics(tools, samples, self.find, self.remarks)
         self.accumulators = Accumulators(tools, samples, self.find, self.remarks)
-        self.discharge = Discharge(tools, self.find, self.tactics.learn, self.note_stuck)
+        fitter = Fitter(tools, samples, self.find)
+        self.discharge = Discharge(
+            tools, self.find, self.tactics.learn, fitter.fit, self.note_stuck
+        )
         self.generaliser = Generaliser(tools.names, tools.trial)
         self.stuck: Equality | None = None
         self._open: list[Conjecture] = []
@@ -59,7 +64,7 @@ class Loop:
     def find(self, wanted: Sequence[Conjecture], depth: int) -> Found | None:
         """A lemma of which one of the conjectures is an instance: known, or proved now."""
         self.tools.meter.spend(10)
-        choices = [(general, each) for each in wanted for general in self._generals(each)]
+        choices = [(general, each) for each in wanted for general in self._choices(each)]
         choices.sort(key=lambda choice: choice[0].size)
         for general, each in choices:
             found = self._find_just(general, depth)
@@ -67,8 +72,11 @@ class Loop:
                 return self._specialised(found, general, each)
         return None
 
-    def _generals(self, conjecture: Conjecture) -> tuple[Conjecture, ...]:
-        return (*self.generaliser.stronger(conjecture), conjecture)
+    def _choices(self, conjecture: Conjecture) -> tuple[Conjecture, ...]:
+        """What may be proved in its stead; itself only where nothing stronger stands the tests."""
+        stronger = (*self.generaliser.stronger(conjecture), conjecture)
+        standing = [each for each in stronger if self.tools.trial.survives(each)]
+        return tuple(standing[:_MOST_CHOICES])
 
     def _specialised(self, found: Found, general: Conjecture, wanted: Conjecture) -> Found | None:
         bound: dict[Variable, Term] = {}

@@ -10,7 +10,7 @@ a side of form F1. Two sides of that form on the same x are of form F2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -18,13 +18,14 @@ from prover.samples.samples import Samples
 from prover.search.accumulators import symbols
 from prover.search.conjecture import Conjecture, names_of
 from prover.search.discharge import Find
+from prover.search.hypotheses import Case
 from prover.search.remarks import Remarks
 from prover.search.splitting import is_call
 from prover.search.tools import Tools
 from prover.synthesis.steps import StepProblem, solutions
-from prover.terms import Apply, Symbol, Term, Variable, substitute, subterms, variables
+from prover.terms import Apply, Symbol, Term, Variable, replace_at, substitute, subterms, variables
 
-_MOST_SOLUTIONS = 3
+_MOST_SOLUTIONS = 2
 _LARGEST_TERM = 14
 _FEWEST_TERMS = 800  # computed for one problem at the lowest depth; twice as many above
 
@@ -46,15 +47,34 @@ class Tactics:
     remarks: Remarks
     _tried: dict[object, int] = field(default_factory=dict)
 
-    def learn(self, sides: tuple[Term, ...], variable: Variable, depth: int) -> bool:
-        """Whether a step lemma was proved for a term of the sides: smallest terms first."""
-        for term in self._terms(sides, variable):
-            for constructor in self.tools.program.constructors(variable.sort):
-                if variable.sort not in constructor.arguments:
-                    continue
-                if self._learn(self._problem(term, variable, constructor), depth):
-                    return True
-        return False
+    def learn(self, goal: Sequence[Term], case: Case, depth: int) -> bool:
+        """Whether a step lemma was proved: for a term of the statement, or a call in the goal."""
+        for variable, pattern in case.patterns.items():
+            if isinstance(pattern, Apply):
+                for term in self._terms(case.conjecture.terms(), variable):
+                    if self._learn_all(term, variable, depth):
+                        return True
+        return any(self._learn_all(*each, depth) for each in self._blocked(goal))
+
+    def _learn_all(self, term: Term, variable: Variable, depth: int) -> bool:
+        return any(
+            self._learn(self._problem(term, variable, constructor), depth)
+            for constructor in self.tools.program.constructors(variable.sort)
+            if variable.sort in constructor.arguments
+        )
+
+    def _blocked(self, goal: Sequence[Term]) -> list[tuple[Term, Variable]]:
+        """Calls with a constructor where they do not look for one, and a variable in its place."""
+        found: dict[Term, Variable] = {}
+        for call in (part for side in goal for part in subterms(side) if is_call(part)):
+            assert isinstance(call, Apply)
+            for index, argument in enumerate(call.arguments):
+                if isinstance(argument, Apply) and argument.is_constructor:
+                    taken = names_of(variables(call))
+                    variable = self.tools.names.fresh(argument.sort, taken)
+                    found[replace_at(call, (index,), variable)] = variable
+        small = [each for each in found.items() if each[0].size <= _LARGEST_TERM]
+        return sorted(small, key=lambda each: each[0].size)
 
     def _terms(self, sides: tuple[Term, ...], variable: Variable) -> list[Term]:
         met = dict.fromkeys(part for side in sides for part in subterms(side))

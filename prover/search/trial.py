@@ -12,6 +12,7 @@ class Trial:
     def __init__(self, samples: Samples) -> None:
         self.samples = samples
         self._known: dict[Conjecture, bool] = {}
+        self._survives: dict[Conjecture, bool] = {}
 
     def may_hold(self, conjecture: Conjecture) -> bool:
         """The quick test: as far as the standing samples tell."""
@@ -22,5 +23,9 @@ class Trial:
 
     def survives(self, conjecture: Conjecture) -> bool:
         """The longer test, before a proof is begun."""
-        statement = conjecture.statement("")
-        return self.may_hold(conjecture) and self.samples.counterexample(statement, 1) is None
+        if conjecture not in self._survives:
+            statement = conjecture.statement("")
+            self._survives[conjecture] = (
+                self.may_hold(conjecture) and self.samples.counterexample(statement, 1) is None
+            )
+        return self._survives[conjecture]
