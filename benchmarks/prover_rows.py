@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.prover_solvers import PROVED, REFUTED, Answer
+from benchmarks.prover_solvers import FAILED, PROVED, REFUTED, Answer
 from benchmarks.result import Cell, Row, Verdict
 
 DIRECTED, ENUMERATIVE = "ours, directed", "ours, enumerative"
@@ -98,7 +98,7 @@ def verdicts(all_found: Sequence[Answers]) -> list[Verdict]:
         made += [_laws(found)] if "laws" in sets else []
         made += [_ahead(found, each) for each in ("leon", "hipspec") if each in sets]
         made += [_more(found)] if ENUMERATIVE in found.by_solver else []
-        made.append(_nothing_false(found))
+        made += [_nothing_false(found), _nothing_fails(found)]
     return made
 
 
@@ -149,16 +149,20 @@ def _is_whole(found: Answers, of: Sequence[str]) -> bool:
 
 
 def _nothing_false(found: Answers) -> Verdict:
-    wrong = [
-        f"{name}: {task.set}/{task.name}"
-        for name, answers in found.by_solver.items()
-        if name.startswith("ours")
-        for task, answer in answers.items()
-        if task.is_false and answer.said == PROVED
-    ]
+    wrong = [each for each, task, said in _ours(found) if task.is_false and said == PROVED]
     count = sum(task.is_false for task in found.tasks())
-    return Verdict(
-        f"{found.limit_s:g} s: nothing false is proved",
-        "; ".join(wrong) or f"none of {count}",
-        not wrong,
-    )
+    aim = f"{found.limit_s:g} s: nothing false is proved"
+    return Verdict(aim, "; ".join(wrong) or f"none of {count}", not wrong)
+
+
+def _nothing_fails(found: Answers) -> Verdict:
+    wrong = [each for each, _, said in _ours(found) if said == FAILED]
+    aim = f"{found.limit_s:g} s: no search ends in an error of its own"
+    return Verdict(aim, "; ".join(wrong) or f"none of {len(found.tasks())}", not wrong)
+
+
+def _ours(found: Answers) -> Iterator[tuple[str, Task, str]]:
+    """What our modes said of each task, named."""
+    for name, answers in found.by_solver.items():
+        for task, answer in answers.items() if name.startswith("ours") else ():
+            yield f"{name}: {task.set}/{task.name}", task, answer.said

@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.peers.catalogue import Places
 from benchmarks.prover_smtlib import inducible, plain, wrapped
 from prover.checks import check
-from prover.errors import ProverError
+from prover.errors import Failed, ProverError
 from prover.proving import Problem, Settings, prove_all
 from prover.syntax.problem import load
 from prover.verdict import Budget, Mode, Proved, Refuted
@@ -30,7 +30,7 @@ GRACE_S = 1.0
 # Inference steps are no limit here: the clock is.
 STEPS = 10**12
 CVC5 = Path(__file__).parent / "peers" / "with_cvc5.py"
-PROVED, REFUTED, UNKNOWN = "proved", "refuted", "unknown"
+PROVED, REFUTED, UNKNOWN, FAILED = "proved", "refuted", "unknown", "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +75,18 @@ def _ours(mode: Mode) -> Callable[[Path, float], Answer]:
         settings = Settings(mode, Budget(STEPS, limit_s), memory_bytes=MEMORY_BYTES)
         outcomes = list(prove_all([Problem(str(file))], settings))
         seconds = sum(each.seconds for each in outcomes)
-        if all(isinstance(each.verdict, Proved) for each in outcomes):
-            return Answer(PROVED, seconds)
-        refuted = any(isinstance(each.verdict, Refuted) for each in outcomes)
-        return Answer(REFUTED if refuted else UNKNOWN, seconds)
+        return Answer(_said([each.verdict for each in outcomes]), seconds)
 
     return ask
+
+
+def _said(verdicts: Sequence[object]) -> str:
+    """Of all goals of a file together."""
+    if all(isinstance(each, Proved) for each in verdicts):
+        return PROVED
+    if any(isinstance(each, Failed) for each in verdicts):
+        return FAILED
+    return REFUTED if any(isinstance(each, Refuted) for each in verdicts) else UNKNOWN
 
 
 def _cvc5(
