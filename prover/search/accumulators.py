@@ -85,7 +85,8 @@ class Accumulators:
             self.tools.book.ordering.lift(each.call.symbol, wanted.right)
             found = self.find([wanted], depth)
             if found is not None:
-                self.remarks.add(found.name, f"accumulator: {each.call} for every {each.variable}")
+                why = f"{each.call} changes its accumulator, so for every {each.variable}"
+                self.remarks.add(found.name, why)
                 return True
         return False
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 from prover.checker import verify
-from prover.errors import Rejected
+from prover.errors import ProverError, Rejected
 from prover.evaluator import Evaluator
 from prover.program import Program, Statement
 from prover.rewriting.meter import Meter, Spent
@@ -16,6 +16,7 @@ from prover.rewriting.rules import RuleBook
 from prover.samples.samples import Samples
 from prover.search.certificate import certificate
 from prover.search.conjecture import Names
+from prover.search.explain import Explainer
 from prover.search.lemmas import Lemma
 from prover.search.loop import Loop
 from prover.search.tools import Tools
@@ -24,6 +25,8 @@ from prover.terms import Term, Variable, substitute
 from prover.verdict import Budget, Proved, Reason, Refuted, Unknown, Verdict
 
 _DEEPEST = 7
+_EFFORT, _MORE_EFFORT = 2, 12  # before anything is tried, and when little lemmas did not help
+_CALLS_OF_A_STEP = 64  # of evaluation
 _FRAMES = 20_000
 
 
@@ -46,6 +49,14 @@ def deep_recursion() -> Iterator[None]:
         sys.setrecursionlimit(before)
 
 
+class Wrong(ProverError):
+    """The goal is false: these values refute it."""
+
+    def __init__(self, values: Mapping[Variable, Term]) -> None:
+        self.values = values
+        super().__init__("the goal is refuted")
+
+
 class Search:
     """One search for one goal: `attempt` says how it goes, `loop_type` what may be used."""
 
@@ -60,11 +71,11 @@ class Search:
         self.loop = self.loop_type(tools, self.samples)
 
     def run(self) -> Verdict:
-        values = self.samples.refute(self.goal, 2)
-        if values is not None:
-            return self._refuted(values)
         try:
+            self.doubt(_EFFORT)
             lemma = self.attempt()
+        except Wrong as wrong:
+            return self._refuted(wrong.values)
         except Spent as spent:
             return Unknown(spent.reason, self.loop.stuck)
         return Unknown(Reason.STUCK, self.loop.stuck) if lemma is None else self._proved(lemma)
@@ -76,7 +87,17 @@ class Search:
             if lemma is not None:
                 return lemma
             self.loop.lemmas.forget_failures()
+            if depth == 1:
+                self.doubt(_MORE_EFFORT)
         return None
+
+    def doubt(self, effort: int) -> None:
+        """Raises Wrong for values that refute the goal."""
+        before = self.samples.steps
+        values = self.samples.refute(self.goal, effort)
+        if values is not None:
+            raise Wrong(values)
+        self.loop.tools.meter.spend((self.samples.steps - before) // _CALLS_OF_A_STEP)
 
     def _refuted(self, values: Mapping[Variable, Term]) -> Refuted:
         evaluator = Evaluator(self.program)
@@ -91,4 +112,5 @@ class Search:
             verified = verify(self.program, data)
         except Rejected:
             return Unknown(Reason.STUCK, self.loop.stuck)
-        return Proved(data, str(verified))
+        explainer = Explainer(self.loop.tools.book, lemmas, self.loop.remarks.by_lemma)
+        return Proved(data, str(verified), tuple(explainer.lines()))

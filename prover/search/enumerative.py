@@ -8,22 +8,26 @@ proof is stuck: that is what the directed search does.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
 from prover.program import Program, Statement
 from prover.samples.samples import Samples
 from prover.search.accumulators import Accumulators
+from prover.search.branch import Branch
 from prover.search.conjecture import Conjecture
 from prover.search.directed import Search, deep_recursion
-from prover.search.discharge import Discharge
+from prover.search.hypotheses import Case
 from prover.search.lemmas import Lemma
 from prover.search.loop import Loop
 from prover.search.tools import Tools
 from prover.synthesis.conjectures import lemmas, vocabulary
-from prover.terms import Term, Variable
+from prover.terms import Term
 from prover.verdict import Budget, Verdict
 
-_DEEP = 2  # lemmas that a plain proof may leave for its remaining goals
 _MOST_TERMS = 200_000
 _CALLS_OF_A_STEP = 64
+_MORE_EFFORT = 12
 
 
 def search(program: Program, goal: Statement, budget: Budget, seed: int = 0) -> Verdict:
@@ -32,7 +36,7 @@ def search(program: Program, goal: Statement, budget: Budget, seed: int = 0) -> 
     The program has passed `checks.check`.
     """
     with deep_recursion():
-        return _Enumeration(program, goal, budget, seed).run()
+        return Enumeration(program, goal, budget, seed).run()
 
 
 class _NoAccumulators(Accumulators):
@@ -40,8 +44,12 @@ class _NoAccumulators(Accumulators):
         return False
 
 
-def _no_tactics(_sides: tuple[Term, ...], _variable: Variable, _depth: int) -> bool:
+def _no_tactics(_terms: Sequence[Term], _case: Case, _depth: int) -> bool:
     return False
+
+
+def _no_fit(_branch: Branch, _case: Case, _depth: int) -> Iterator[Branch]:
+    return iter(())
 
 
 class PlainLoop(Loop):
@@ -50,11 +58,15 @@ class PlainLoop(Loop):
     def __init__(self, tools: Tools, samples: Samples) -> None:
         super().__init__(tools, samples)
         self.accumulators = _NoAccumulators(tools, samples, self.find, self.remarks)
-        self.discharge = Discharge(tools, self.find, _no_tactics, self.note_stuck)
+        self.discharge.learn, self.discharge.fit = _no_tactics, _no_fit
 
 
-class _Enumeration(Search):
+class Enumeration(Search):
+    """`depth` is how many lemmas a proof may leave for what remains of its goals: none in the
+    baseline, for such a lemma has a purpose."""
+
     loop_type = PlainLoop
+    depth: ClassVar[int] = 0
 
     def __init__(self, program: Program, goal: Statement, budget: Budget, seed: int) -> None:
         super().__init__(program, goal, budget, seed)
@@ -63,16 +75,17 @@ class _Enumeration(Search):
 
     def attempt(self) -> Lemma | None:
         """The goal proved, first without any guessed lemma."""
-        lemma = self.loop.prove(self.goal, _DEEP)
+        lemma = self.loop.prove(self.goal, self.depth)
         if lemma is not None:
             return lemma
+        self.doubt(_MORE_EFFORT)
         words = vocabulary(self.program, self.goal)
         spent = self.samples.steps
         for equation in lemmas(self.samples, words, self._normaliser.normal, _MOST_TERMS):
             self.loop.tools.meter.spend(1 + (self.samples.steps - spent) // _CALLS_OF_A_STEP)
             spent = self.samples.steps
             if self._learns(Conjecture(equation.left, equation.right)):
-                lemma = self.loop.prove(self.goal, _DEEP)
+                lemma = self.loop.prove(self.goal, self.depth)
                 if lemma is not None:
                     return lemma
         return None
@@ -91,4 +104,4 @@ class _Enumeration(Search):
         return True
 
     def _proves(self, conjecture: Conjecture) -> bool:
-        return self.loop.find([conjecture], _DEEP) is not None
+        return self.loop.find([conjecture], self.depth) is not None

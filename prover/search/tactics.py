@@ -23,7 +23,17 @@ from prover.search.remarks import Remarks
 from prover.search.splitting import is_call
 from prover.search.tools import Tools
 from prover.synthesis.steps import StepProblem, solutions
-from prover.terms import Apply, Symbol, Term, Variable, replace_at, substitute, subterms, variables
+from prover.terms import (
+    Apply,
+    Symbol,
+    Term,
+    Variable,
+    replace_at,
+    show,
+    substitute,
+    subterms,
+    variables,
+)
 
 _MOST_SOLUTIONS = 2
 _LARGEST_TERM = 14
@@ -137,8 +147,8 @@ class Tactics:
     def _remark(self, lemma: str, problem: StepProblem, phi: Term) -> None:
         switches = _is_call_on(problem.term, problem.variable)
         tactic = Tactic.SWITCH if switches else Tactic.COMPOSITION
-        holes = " and ".join(f"{hole.name.strip()} is {t}" for hole, t in problem.holes)
-        self.remarks.add(lemma, f"{tactic}: {problem.target} = {phi}, where {holes}")
+        step = show(substitute(phi, dict(problem.holes)))
+        self.remarks.add(lemma, f"{tactic}, for {show(problem.target)} = {step}")
 
 
 def _is_call_on(term: Term, variable: Variable) -> bool:
