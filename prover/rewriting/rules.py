@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prover.program import Equality, Program, Statement
 from prover.rewriting.ordering import Ordering
@@ -89,8 +89,8 @@ def hypothesis(
 ) -> Rule | None:
     """A statement, with its induction variables as in `instance`, used in one direction.
 
-    `sides` are its conclusion and conditions in that instance. None where that direction could be
-    used for ever, or says nothing of some variable.
+    `sides` are its conclusion and conditions in that instance. It is ordered where it
+    could be used for ever. None where that direction says nothing of some variable.
     """
     conclusion, conditions = sides
     left, right = conclusion.left, conclusion.right
@@ -101,9 +101,8 @@ def hypothesis(
     fixed = variables(*instance.values())
     given = tuple((v.name, instance.get(v, v)) for v in statement.variables)
     rule = Rule(name, left, right, given, fixed, conditions, backward)
-    if any(rule.bind(part) is not None for part in subterms(right)):
-        return None
-    return rule
+    again = any(rule.bind(part) is not None for part in subterms(right))
+    return replace(rule, ordered=again)
 
 
 class RuleBook:

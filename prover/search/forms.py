@@ -43,17 +43,26 @@ def is_single_recursion(book: RuleBook, term: Term, variable: Variable) -> bool:
 
 def recurses_on(book: RuleBook, call: Apply, index: int) -> bool:
     """Whether the function takes this argument apart, and calls itself on its fields alone."""
-    calls = 0
+    ranks, calls = book.ordering.ranks, 0
     for rule in book.defined[call.symbol]:
         assert isinstance(rule.left, Apply)
         pattern = rule.left.arguments[index]
-        others = [a for i, a in enumerate(rule.left.arguments) if i != index]
-        if isinstance(pattern, Variable) or not all(isinstance(a, Variable) for a in others):
+        if not _is_flat(rule.left, index):
             return False
-        for part in subterms(rule.right):
-            if isinstance(part, Apply) and part.symbol is call.symbol:
-                smaller = part.arguments[index] if index < len(part.arguments) else pattern
-                if smaller is pattern or smaller not in variables(pattern):
+        for part in (p for p in subterms(rule.right) if isinstance(p, Apply)):
+            if part.symbol is call.symbol:
+                if part.is_partial or part.arguments[index] not in variables(pattern):
                     return False
                 calls += 1
+            elif ranks.get(part.symbol, 0) >= ranks[call.symbol]:
+                return False
     return calls > 0
+
+
+def _is_flat(left: Apply, index: int) -> bool:
+    """Whether one constructor stands at this argument, and variables everywhere else."""
+    pattern = left.arguments[index]
+    others = [each for place, each in enumerate(left.arguments) if place != index]
+    if isinstance(pattern, Variable):
+        return False
+    return all(isinstance(each, Variable) for each in (*pattern.arguments, *others))

@@ -16,12 +16,16 @@ from enum import StrEnum
 
 from prover.samples.samples import Samples
 from prover.search.accumulators import symbols
+from prover.search.branch import is_builtin
 from prover.search.conjecture import Conjecture, names_of
 from prover.search.discharge import Find
 from prover.search.hypotheses import Case
 from prover.search.remarks import Remarks
-from prover.search.splitting import is_call
+from prover.search.splitting import is_call, waits
 from prover.search.tools import Tools
+from prover.synthesis.bank import operators
+from prover.synthesis.fitting import Task as Fitting
+from prover.synthesis.fitting import fitting
 from prover.synthesis.steps import StepProblem, solutions
 from prover.terms import (
     Apply,
@@ -64,7 +68,76 @@ class Tactics:
                 for term in self._terms(case.conjecture.terms(), variable):
                     if self._learn_all(term, variable, depth):
                         return True
-        return any(self._learn_all(*each, depth) for each in self._blocked(goal))
+        if any(self._learn_all(*each, depth) for each in self._blocked(goal)):
+            return True
+        return any(self._move(call, depth) for call in self._compositions(goal))
+
+    def _compositions(self, goal: Sequence[Term]) -> list[Apply]:
+        """Calls that wait for what another call gives, with variables for what that one takes."""
+        found: dict[Apply, None] = {}
+        for wait in waits(self.tools.book, *goal):
+            inner = wait.argument
+            direct = any(argument is inner for argument in wait.call.arguments)
+            if direct and isinstance(inner, Apply) and inner.symbol in self.tools.book.defined:
+                found[self._outline(wait.call, inner)] = None
+        return sorted(found, key=lambda call: call.size)
+
+    def _outline(self, call: Apply, inner: Apply) -> Apply:
+        """`f(g(w, ..), y)` of a call f(g(..), ..): variables in place of all else."""
+        taken: dict[str, None] = {}
+
+        def named(term: Term) -> Variable:
+            variable = self.tools.names.fresh(term.sort, taken)
+            taken[variable.name] = None
+            return variable
+
+        by: dict[Term, Term] = {}
+        for argument in inner.arguments:
+            by[argument] = by.get(argument) or named(argument)
+        new = inner.symbol(*(by[argument] for argument in inner.arguments))
+        rest = [new if a is inner else by.get(a) or named(a) for a in call.arguments]
+        return call.symbol(*rest)
+
+    def _move(self, call: Apply, depth: int) -> bool:
+        """Whether a lemma `f(g(w, ..), y) = phi(f(w, y), ..)` was proved: tactic 1."""
+        key, _ = self.tools.names.canonical(Conjecture(call, call))
+        if self._tried.get(key, -1) >= depth or self.tools.normaliser({}).normal(call) is not call:
+            return False
+        self._tried[key] = depth
+        met: dict[Term, None] = {}
+        for right in self._moved(call, _FEWEST_TERMS << max(depth, 0)):
+            normal = self.tools.normaliser({}).normal(right)
+            if normal in met or normal is call:
+                continue
+            met[normal] = None
+            if len(met) > _MOST_SOLUTIONS:
+                break
+            found = self.find([Conjecture(call, normal)], depth)
+            if found is not None:
+                self.remarks.add(found.name, f"{Tactic.COMPOSITION}, for {show(call)}")
+                return self.tools.normaliser({}).normal(call) is not call
+        return False
+
+    def _moved(self, call: Apply, most_terms: int) -> Iterator[Term]:
+        """What the call may be, made of the same call on each variable that it fits."""
+        inner = next(a for a in call.arguments if isinstance(a, Apply))
+        holes: dict[Variable, Term] = {}
+        for argument in variables(inner):
+            if argument.sort is inner.sort:
+                rest = [argument if a is inner else a for a in call.arguments]
+                holes[Variable(f" hole{len(holes)}", call.sort)] = call.symbol(*rest)
+        ranks = self.tools.book.ordering.ranks
+        most = max(ranks.get(symbol, 0) for symbol in symbols(call))
+        made_of = operators(self.tools.program, [call], ranks, most)
+        plain = tuple((v, v) for v in variables(call))
+        usable = tuple(s for s in made_of if s not in (call.symbol, inner.symbol))
+        wider = (*usable, inner.symbol) if inner.sort is call.sort else usable
+        task = Fitting(call, (*holes.items(), *plain), wider, most_terms)
+        before = self.samples.steps
+        for phi in fitting(task, self.samples):
+            if any(hole in variables(phi) for hole in holes):
+                yield substitute(phi, holes)
+        self.tools.meter.spend(1 + (self.samples.steps - before) // 64)
 
     def _learn_all(self, term: Term, variable: Variable, depth: int) -> bool:
         return any(
@@ -111,7 +184,7 @@ class Tactics:
         unfolded = self.tools.normaliser({}).normal(problem.target)
         if all(any(p is meaning for p in subterms(unfolded)) for _, meaning in problem.holes):
             return False
-        if self._tried.get((key, unfolded), -1) >= depth:
+        if self._tried.get((key, unfolded), -1) >= depth or _has_condition(unfolded):
             return False
         self._tried[key, unfolded] = depth
         back: Mapping[Variable, Term] = dict(problem.holes)
@@ -149,6 +222,11 @@ class Tactics:
         tactic = Tactic.SWITCH if switches else Tactic.COMPOSITION
         step = show(substitute(phi, dict(problem.holes)))
         self.remarks.add(lemma, f"{tactic}, for {show(problem.target)} = {step}")
+
+
+def _has_condition(term: Term) -> bool:
+    """Whether the term is not the same in all cases: then each case asks for its own lemma."""
+    return any(is_builtin(part, "ite") for part in subterms(term))
 
 
 def _is_call_on(term: Term, variable: Variable) -> bool:
