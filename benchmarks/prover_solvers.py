@@ -1,7 +1,8 @@
 """Who is asked for a proof: our prover in its modes, and cvc5 with and without conjectures.
 
-cvc5 (`make peers`, or any environment with cvc5 below THOTH_PEERS) proves by induction with
-`quant-ind`; `conjecture-gen` makes it look for lemmas. Wrapped, a goal is a predicate of one of its
+cvc5 proves by induction with `quant-ind`; `conjecture-gen` makes it look for lemmas. `make peers`
+installs it; so does a virtual environment `cvc5` below THOTH_PEERS with `pip install cvc5`, in the
+version that `peers/constraints.txt` names. Wrapped, a goal is a predicate of one of its
 variables, which gives cvc5 a hypothesis as general as ours; its variables are tried in turn, each
 for its part of the time.
 """
