@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from random import Random
 
 from prover.samples.batch import Column
-from prover.samples.pool import Pool, compositions
+from prover.samples.pool import SIZES, Pool, compositions
 from prover.samples.values import Ground
 from prover.terms import Sort
 
-_SIZES = (2, 3, 4, 5, 6, 8, 11, 15)
+_NUM_LARGE = 12  # of each size
 
 Row = tuple[Ground | None, ...]
 
@@ -25,18 +25,21 @@ def smallest(pool: Pool, sorts: Sequence[Sort]) -> Iterator[Row]:
                 yield tuple(each[place - 1] for place, each in zip(places, lists, strict=True))
 
 
-def drawn(pool: Pool, sorts: Sequence[Sort], seed: str) -> Iterator[Row]:
-    """Larger values for ever; small and large ones meet in one row."""
+def drawn(pool: Pool, sorts: Sequence[Sort], count: int, seed: str) -> Iterator[Row]:
+    """So many rows of larger values: the first goes through all of them, the others by chance."""
     random = Random(seed)
-    while True:
-        yield tuple(pool.draw(sort, random.choice(_SIZES), random) for sort in sorts)
+    lists = [pool.large(sort, count) for sort in sorts]
+    for row in range(count):
+        others = [each[random.randrange(count)] for each in lists[1:]]
+        yield (lists[0][row], *others)
 
 
 def standing(pool: Pool, sort: Sort, num_rows: int, seed: str) -> Column:
-    """A column of values of one sort: a third of the smallest, the others drawn larger by row."""
+    """A column of values of one sort: a third of the smallest, the others larger by row."""
     random = Random(seed)
     few = pool.small(sort)
     tiny, some = few[:4], few[:25]
+    many = pool.large(sort, _NUM_LARGE * len(SIZES))
     column: list[Ground] = []
     for row in range(num_rows):
         if row % 3 == 0:
@@ -44,5 +47,6 @@ def standing(pool: Pool, sort: Sort, num_rows: int, seed: str) -> Column:
         elif row % 3 == 1:
             column.append(random.choice(some))
         else:
-            column.append(pool.draw(sort, _SIZES[row * len(_SIZES) // num_rows], random))
+            size = row * len(SIZES) // num_rows
+            column.append(many[size + len(SIZES) * random.randrange(_NUM_LARGE)])
     return tuple(column)

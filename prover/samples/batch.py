@@ -13,6 +13,7 @@ from prover.terms import Apply, Kind, Symbol, Term, Variable, subterms
 Column = tuple[Ground | None, ...]
 
 _FUEL_EACH = 2_000
+_FUEL_WHOLE = 20_000  # for all rows of a column together, before each is computed alone
 _FUEL_LATE = 50  # for each further row, once some took too long
 _MOST_FAILED = 4
 _MOST_TERMS = 20_000
@@ -75,6 +76,10 @@ class Batch:
         return list(zip(*columns, strict=True)) if columns else [()] * self.num_rows
 
     def _compute(self, symbol: Symbol, columns: Sequence[Column]) -> Column:
+        if not any(None in column for column in columns):
+            whole = self.machine.column(symbol, columns, self.num_rows, _FUEL_WHOLE)
+            if whole is not None:
+                return whole
         run = self.machine.run
         found: list[Ground | None] = []
         failed = 0

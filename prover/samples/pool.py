@@ -12,6 +12,7 @@ from prover.samples.machine import Machine
 from prover.samples.values import Ground
 from prover.terms import BOOL, INT, Sort, Symbol
 
+SIZES = (2, 3, 4, 5, 6, 8, 11, 15)
 _MOST_OF_A_SIZE = 150
 _MOST_SMALL = 250
 _MOST_SIZE = 12
@@ -25,8 +26,9 @@ Rows = list[tuple[Ground | None, ...]]
 class Pool:
     """Values of one program. The size of a value counts its constructors; an Int's is itself."""
 
-    def __init__(self, machine: Machine) -> None:
-        self.machine, self.program = machine, machine.program
+    def __init__(self, machine: Machine, seed: str = "") -> None:
+        self.machine, self.program, self.seed = machine, machine.program, seed
+        self._large: dict[Sort, tuple[list[Ground], Random]] = {}
         # Rows of values of some sorts that were tried, and those that are still to be drawn.
         self.rows: dict[object, tuple[list[Rows], Iterator[Rows]]] = {}
         self._of_size: dict[tuple[Sort, int], tuple[Ground, ...]] = {}
@@ -77,6 +79,14 @@ class Pool:
         if constructor in (TRUE.symbol, FALSE.symbol):
             return constructor is TRUE.symbol
         return self.machine.values.make(constructor, fields)
+
+    def large(self, sort: Sort, count: int) -> list[Ground]:
+        """At least so many drawn values, of each of SIZES in turn; the same for every use, so that
+        what is computed of them is often known already."""
+        values, random = self._large.setdefault(sort, ([], Random(self.seed)))
+        while len(values) < count:
+            values.append(self.draw(sort, SIZES[len(values) % len(SIZES)], random))
+        return values
 
     def draw(self, sort: Sort, size: int, random: Random) -> Ground:
         """A value of about that size: long lists, high trees."""

@@ -133,7 +133,7 @@ class Samples:
 
     def _renew(self) -> None:
         self._machine = models.machine_of(self.program, self._model)
-        self._pool = Pool(self._machine)
+        self._pool = Pool(self._machine, str(self.seed))
         self._standing = Batch(self._machine, {}, _STANDING_ROWS)
         self._batches: dict[tuple[Variable, ...], Batch] = {}
         self._conditional: dict[object, Batch] = {}

@@ -15,7 +15,7 @@ from prover.samples.values import as_term
 from prover.terms import Sort, Term, Variable
 
 _CHUNK_ROWS = 64
-_CHUNKS = 4  # of the smallest values, and as many of larger ones, for each effort
+_SMALL, _LARGE = 4 * _CHUNK_ROWS, 2 * _CHUNK_ROWS  # rows for each effort
 _ENOUGH_ROWS = 24  # that meet conditions
 
 Values = dict[Variable, Term]
@@ -48,18 +48,18 @@ def _batches(
 ) -> Iterator[Batch]:
     """Rows without those that miss a condition."""
     sorts = [each.sort for each in among]
-    for rows in _rows(pool, tuple(sorts), effort * _CHUNKS * _CHUNK_ROWS, seed):
+    for rows in _rows(pool, tuple(sorts), effort, seed):
         batch = kept(_as_batch(pool.machine, among, rows), conditions)
         if batch.num_rows:
             yield batch
 
 
-def _rows(pool: Pool, sorts: tuple[Sort, ...], count: int, seed: str) -> Iterator[list[Row]]:
+def _rows(pool: Pool, sorts: tuple[Sort, ...], effort: int, seed: str) -> Iterator[list[Row]]:
     """The same chunks for the same sorts: drawn when first asked for, then remembered."""
-    small = itertools.islice(assignments.smallest(pool, sorts), count)
-    large = itertools.islice(assignments.drawn(pool, sorts, seed), count if sorts else 0)
+    small = itertools.islice(assignments.smallest(pool, sorts), effort * _SMALL)
+    large = assignments.drawn(pool, sorts, effort * _LARGE, seed) if sorts else iter(())
     drawn = itertools.chain(_chunks(small), _chunks(large))
-    known, waiting = pool.rows.setdefault((sorts, count, seed), ([], drawn))
+    known, waiting = pool.rows.setdefault((sorts, effort, seed), ([], drawn))
     for place in itertools.count():
         if place == len(known):
             chunk = next(waiting, None)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from prover.samples.samples import Samples
 from prover.search.conjecture import Conjecture, names_of
-from prover.search.discharge import Find
 from prover.search.remarks import Remarks
+from prover.search.tasks import Find
 from prover.search.tools import Tools
 from prover.synthesis.bank import operators
 from prover.synthesis.fitting import Task, fitting

@@ -56,6 +56,12 @@ class Branch:
         other.is_closed = False
         return other
 
+    def again(self) -> Branch:
+        """The branch as it stands, to be gone on with in another way."""
+        other = self.fork(self.left, self.right)
+        other.steps = list(self.steps)
+        return other
+
     def proof(self, *last: Step) -> Proof:
         return (*self.steps, *last)
 

@@ -6,71 +6,22 @@ when nothing else helps is a conjecture of its own, and whoever finds lemmas is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 from prover.builtins import FALSE, TRUE
 from prover.program import Equality
 from prover.rewriting.steps import Arguments, Cases, Compute, Have, Proof, Rewrite, Side
-from prover.search import splitting
-from prover.search.branch import Branch, is_builtin, is_truth
+from prover.search import applying, splitting
+from prover.search.branch import Branch, is_builtin
 from prover.search.conjecture import Conjecture
-from prover.search.hypotheses import Case, instance_of
+from prover.search.hypotheses import instance_of
+from prover.search.remainder import remainders
+from prover.search.tasks import Find, Fit, Found, Learn, Outcome, Refine, Stuck, Task
 from prover.search.tools import Tools
-from prover.terms import BOOL, Apply, Term, Variable, places, replace_at, variables
+from prover.terms import BOOL, Apply, Term
 
 _MOST_SPLITS = 5
 _LARGEST = 90  # symbols of a goal: nothing larger is worked on
-_MOST_INSTANCES = 6
-
-
-@dataclass(frozen=True, slots=True)
-class Refine:
-    """The case must say which constructor this variable has, and be proved again."""
-
-    variable: Variable
-
-
-@dataclass(frozen=True, slots=True)
-class Stuck:
-    """Nothing was found for this goal."""
-
-    goal: Equality
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A proved lemma of which a goal is an instance, perhaps with its sides exchanged."""
-
-    name: str
-    statement: Conjecture
-    by: Mapping[Variable, Term]
-    backward: bool
-
-
-Outcome = Proof | Refine | Stuck
-Find = Callable[[Sequence[Conjecture], int], Found | None]
-
-Learn = Callable[[Sequence[Term], Case, int], bool]
-Fit = Callable[[Branch, Case, int], Iterator[Branch]]
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """Where a branch stands in the proof of a lemma: its case, and how many lemmas deep it may go.
-
-    `refinable` variables are those of the case's patterns. Without a case there is no induction,
-    and `itself` is the conjecture that no lemma may be made of.
-    """
-
-    depth: int
-    case: Case | None = None
-    refinable: Mapping[Variable, None] | None = None
-    itself: Conjecture | None = None
-    tried: tuple[str, ...] = ()
-
-    def having_tried(self, what: str) -> Task:
-        return Task(self.depth, self.case, self.refinable, self.itself, (*self.tried, what))
 
 
 class Discharge:
@@ -106,7 +57,7 @@ class Discharge:
                 outcome = way(branch, task)
                 if outcome is not None:
                     return outcome
-        if any(True for _ in self._remainders(branch)):
+        if any(True for _ in remainders(branch)):
             self.stuck(branch.goal())
         return Stuck(branch.goal())
 
@@ -175,7 +126,7 @@ class Discharge:
     def _may_hold(self, branch: Branch, goal: Equality) -> bool:
         if goal.left is goal.right:
             return True
-        return any(True for _ in self._remainders(branch.fork(goal.left, goal.right)))
+        return any(True for _ in remainders(branch.fork(goal.left, goal.right)))
 
     # Splitting
 
@@ -183,7 +134,7 @@ class Discharge:
         """The hypotheses alone may be enough."""
         if task.case is None or "at once" in task.tried:
             return None
-        for other in self._with_hypotheses(branch, task.case):
+        for other in applying.with_hypotheses(branch, task.case):
             if other.is_closed:
                 return other.proof()
         return None
@@ -200,7 +151,7 @@ class Discharge:
     def _split(self, branch: Branch, task: Task) -> Outcome | None:
         if branch.num_splits >= _MOST_SPLITS:
             return None
-        for term in self._worth_splitting(branch):
+        for term in splitting.worth_splitting(branch):
             settled = self._constant(branch, task, term) if term.sort is BOOL else None
             if settled is not None:
                 return self.close(settled, task)
@@ -212,7 +163,7 @@ class Discharge:
         for value in (TRUE, FALSE):
             claim = branch.fork(condition, value)
             claim.steps = []
-            if not any(True for _ in self._remainders(claim)):
+            if not any(True for _ in remainders(claim)):
                 continue
             outcome = self._leave(claim, task)
             if isinstance(outcome, tuple):
@@ -222,24 +173,6 @@ class Discharge:
                 other.add_proved(name, known)
                 return other
         return None
-
-    def _worth_splitting(self, branch: Branch) -> Iterator[Term]:
-        sides = (branch.left, branch.right)
-        for side in sides:
-            yield from splitting.conditions(side)
-        book, program = self.tools.book, self.tools.program
-        yield from splitting.stuck_calls(book, program, *sides)
-        for side, other in (sides, sides[::-1]):
-            if any(is_builtin(side, name) for name in ("or", "=>", "not", "and")):
-                yield from splitting.atoms(side)
-            if other is FALSE and is_builtin(side, "="):
-                yield side
-        facts = [term for rule in branch.facts.values() for term in (rule.left, rule.right)]
-        for term in facts:
-            yield from splitting.conditions(term)
-            if any(is_builtin(term, name) for name in ("or", "=>", "not", "and")):
-                yield from splitting.atoms(term)
-        yield from splitting.stuck_calls(book, program, *facts)
 
     def _by_cases(self, branch: Branch, task: Task, term: Term) -> Outcome:
         name = branch.new_name()
@@ -265,84 +198,21 @@ class Discharge:
         if task.case is None:
             return None
         if "rules" not in task.tried:
-            for other in self._with_rules(branch, task.case):
+            for other in applying.with_rules(branch, task.case):
                 outcome = self.close(other, task.having_tried("rules"))
                 if not isinstance(outcome, Stuck):
                     return outcome
         if "outward" not in task.tried:
-            turned = self._outward(branch, task.having_tried("outward"))
-            if turned is not None and not isinstance(turned, Stuck):
-                return turned
+            turned = applying.outward(branch, task.case)
+            if turned is not None:
+                outcome = self.close(turned, task.having_tried("outward"))
+                if not isinstance(outcome, Stuck):
+                    return outcome
         if "facts" not in task.tried:
-            known = self._with_facts(branch, task.case)
+            known = applying.with_facts(branch, task.case)
             if known is not None:
                 return self.close(known, task.having_tried("facts"))
         return None
-
-    def _with_hypotheses(self, branch: Branch, case: Case) -> Iterator[Branch]:
-        if not branch.local:
-            yield from self._with_rules(branch, case)
-        other = self._with_facts(branch, case)
-        if other is not None:
-            other.simplify()
-            yield other
-
-    def _with_rules(self, branch: Branch, case: Case) -> Iterator[Branch]:
-        """The branch after rewriting by the hypotheses, in each direction that changes it."""
-        for backward in (False, True):
-            rules = case.rules(backward)
-            other = branch.fork(branch.left, branch.right)
-            other.use((*branch.local, *rules))
-            if rules and other.simplify():
-                other.steps = [*branch.steps, *other.steps]
-                yield other
-
-    def _outward(self, branch: Branch, task: Task) -> Outcome | None:
-        """Where a hypothesis says `t = s` for a variable s, t in place of s on the right side."""
-        assert task.case is not None
-        for by, smaller in task.case.instances(()):
-            if smaller.conditions or not isinstance(smaller.right, Variable):
-                continue
-            other = branch.fork(branch.left, branch.right)
-            other.steps = list(branch.steps)
-            given = tuple((v.name, by[v]) for v in task.case.conjecture.variables())
-            for at in places(branch.right, smaller.right):
-                rule, sides = f"ih:{task.case.lemma}", (smaller.right, smaller.left)
-                other.steps.append(Rewrite("right", at, rule, given, True, (), *sides))
-                other.right = replace_at(other.right, at, smaller.left)
-            if other.right is not branch.right:
-                return self.close(other, task)
-        return None
-
-    def _with_facts(self, branch: Branch, case: Case) -> Branch | None:
-        """The branch with hypotheses for its own values as facts; none if they say nothing new."""
-        other = branch.fork(branch.left, branch.right)
-        other.steps = list(branch.steps)
-        before = len(other.facts)
-        if not is_truth(case.conjecture.right):
-            return None
-        other.has_hypotheses = True
-        for number, (by, smaller) in enumerate(case.instances((branch.left, branch.right))):
-            if number >= _MOST_INSTANCES or other.is_closed:
-                break
-            self._add_instance(other, case, by, smaller)
-        return other if other.is_closed or len(other.facts) > before else None
-
-    def _add_instance(
-        self, branch: Branch, case: Case, by: Mapping[Variable, Term], smaller: Conjecture
-    ) -> None:
-        proofs = []
-        for condition in smaller.conditions:
-            proof = branch.normaliser().proof(condition)
-            if proof is None:
-                return
-            proofs.append(proof)
-        name = branch.new_name()
-        given = tuple((variable.name, by[variable]) for variable in case.conjecture.variables())
-        rule = f"ih:{case.lemma}"
-        step = Rewrite("left", (), rule, given, False, tuple(proofs), smaller.left, smaller.right)
-        branch.steps.append(Have(name, smaller.conclusion, (step,)))
-        branch.assume(name, smaller.conclusion)
 
     # Lemmas
 
@@ -350,23 +220,21 @@ class Discharge:
         """The rest of the goal is an instance of a lemma, or the branch is stuck."""
         if task.case is not None and task.depth <= 0:
             return None
-        wanted = [each for each in self._remainders(branch) if self._is_new(each, task)]
+        wanted = [each for each in remainders(branch) if self._is_new(each, task)]
         found = self.find(wanted, task.depth if task.case is None else task.depth - 1)
         return None if found is None else self._apply(branch, found)
 
     def _step_lemmas(self, branch: Branch, task: Task) -> Outcome | None:
         """A lemma by which the calls of the statement unfold in this case; then once more."""
-        if task.case is None or task.depth <= 0 or _is_rewritten(task):
+        if task.case is None or task.depth <= 0 or task.is_rewritten:
             return None
         if not self.learn((branch.left, branch.right), task.case, task.depth - 1):
             return None
-        again = branch.fork(branch.left, branch.right)
-        again.steps = list(branch.steps)
-        return self.close(again, task)
+        return self.close(branch.again(), task)
 
     def _fit(self, branch: Branch, task: Task) -> Outcome | None:
         """A hypothesis that nearly fits."""
-        if task.case is None or task.depth <= 0 or _is_rewritten(task):
+        if task.case is None or task.depth <= 0 or task.is_rewritten:
             return None
         for other in self.fit(branch, task.case, task.depth - 1):
             outcome = self.close(other, task.having_tried("rules"))
@@ -376,24 +244,6 @@ class Discharge:
 
     def _is_new(self, wanted: Conjecture, task: Task) -> bool:
         return task.itself is None or self.tools.names.canonical(wanted)[0] != task.itself
-
-    def _remainders(self, branch: Branch) -> Iterator[Conjecture]:
-        """What is left to prove: alone, and under those facts that tests say are needed."""
-        bare = Conjecture(branch.left, branch.right)
-        may_hold = self.tools.trial.may_hold
-        if may_hold(bare):
-            yield bare
-        known = _relevant(bare, branch.conditions())
-        whole = Conjecture(branch.left, branch.right, known)
-        if not known or not may_hold(whole) or (may_hold(bare) and not branch.has_hypotheses):
-            return
-        if not may_hold(bare):
-            for condition in reversed(known):
-                fewer = tuple(c for c in whole.conditions if c is not condition)
-                less = Conjecture(branch.left, branch.right, fewer)
-                if may_hold(less):
-                    whole = less
-        yield whole
 
     def _apply(self, branch: Branch, found: Found) -> Outcome | None:
         proofs = []
@@ -407,11 +257,6 @@ class Discharge:
         sides = (branch.left, branch.right)
         step = Rewrite("left", (), rule, given, found.backward, tuple(proofs), *sides)
         return branch.proof(step)
-
-
-def _is_rewritten(task: Task) -> bool:
-    """Whether the goal is no longer what the statement says of the case."""
-    return any(way in task.tried for way in ("rules", "outward", "facts"))
 
 
 def _changes(branch: Branch, term: Term) -> bool:
@@ -434,16 +279,3 @@ def _same_constructor(left: Term, right: Term) -> bool:
         and left.is_constructor
         and left.symbol is right.symbol
     )
-
-
-def _relevant(goal: Conjecture, known: tuple[Equality, ...]) -> tuple[Equality, ...]:
-    """The equalities that speak of the goal's variables, or of those that such ones speak of."""
-    spoken = dict.fromkeys(goal.variables())
-    found: dict[Equality, None] = {}
-    for _ in known:
-        for equality in known:
-            mentioned = variables(equality.left, equality.right)
-            if equality not in found and any(v in spoken for v in mentioned):
-                found[equality] = None
-                spoken |= dict.fromkeys(mentioned)
-    return tuple(e for e in known if e in found)

@@ -15,9 +15,9 @@ from prover.rewriting.steps import Rewrite, Side
 from prover.samples.samples import Samples
 from prover.search.branch import Branch
 from prover.search.conjecture import Conjecture
-from prover.search.discharge import Find, Found
 from prover.search.hypotheses import Case
 from prover.search.splitting import is_call
+from prover.search.tasks import Find, Found
 from prover.search.tools import Tools
 from prover.synthesis.bank import operators
 from prover.synthesis.fitting import Task, fitting

@@ -8,9 +8,10 @@ from prover.rewriting.steps import Proof
 from prover.search import splitting
 from prover.search.branch import Branch
 from prover.search.conjecture import Conjecture, names_of
-from prover.search.discharge import Discharge, Outcome, Refine, Stuck, Task
+from prover.search.discharge import Discharge
 from prover.search.hypotheses import Case
 from prover.search.lemmas import Lemma, LemmaCase
+from prover.search.tasks import Outcome, Refine, Stuck, Task
 from prover.search.tools import Tools
 from prover.terms import Apply, Term, Variable, substitute, subterms, variables
 

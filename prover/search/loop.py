@@ -13,13 +13,14 @@ from prover.samples.samples import Samples
 from prover.search.accumulators import Accumulators
 from prover.search.branch import Branch
 from prover.search.conjecture import Conjecture, names_of
-from prover.search.discharge import Discharge, Found, Task
+from prover.search.discharge import Discharge
 from prover.search.fit import Fitter
 from prover.search.generalise import Generaliser
 from prover.search.induction import Induction, candidates
 from prover.search.lemmas import Lemma, LemmaCase, Lemmas
 from prover.search.remarks import Remarks
 from prover.search.tactics import Tactics
+from prover.search.tasks import Found, Task
 from prover.search.tools import Tools
 from prover.terms import Term, Variable, match, substitute
 

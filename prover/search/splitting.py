@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from prover.builtins import FALSE
 from prover.program import Program
 from prover.rewriting.rules import Rule, RuleBook
-from prover.search.branch import is_builtin, is_truth
+from prover.search.branch import Branch, is_builtin, is_truth
 from prover.terms import Apply, Kind, Symbol, Term, Variable, subterms
 
 _CONNECTIVES = ("and", "or", "=>", "not")
@@ -104,6 +105,26 @@ def calls_itself(book: RuleBook, symbol: Symbol) -> bool:
         for rule in book.defined.get(symbol, ())
         for part in subterms(rule.right)
     )
+
+
+def worth_splitting(branch: Branch) -> Iterator[Term]:
+    """Terms whose cases let the goal or a fact go on, the goal's first."""
+    sides = (branch.left, branch.right)
+    for side in sides:
+        yield from conditions(side)
+    book, program = branch.tools.book, branch.tools.program
+    yield from stuck_calls(book, program, *sides)
+    for side, other in (sides, sides[::-1]):
+        if any(is_builtin(side, name) for name in _CONNECTIVES):
+            yield from atoms(side)
+        if other is FALSE and is_builtin(side, "="):
+            yield side
+    facts = [term for rule in branch.facts.values() for term in (rule.left, rule.right)]
+    for term in facts:
+        yield from conditions(term)
+        if any(is_builtin(term, name) for name in _CONNECTIVES):
+            yield from atoms(term)
+    yield from stuck_calls(book, program, *facts)
 
 
 def is_call(term: Term) -> bool:

@@ -18,10 +18,10 @@ from prover.samples.samples import Samples
 from prover.search.accumulators import symbols
 from prover.search.branch import is_builtin
 from prover.search.conjecture import Conjecture, names_of
-from prover.search.discharge import Find
 from prover.search.hypotheses import Case
 from prover.search.remarks import Remarks
 from prover.search.splitting import is_call, waits
+from prover.search.tasks import Find
 from prover.search.tools import Tools
 from prover.synthesis.bank import operators
 from prover.synthesis.fitting import Task as Fitting

@@ -1,0 +1,81 @@
+"""Branches after the use of an induction hypothesis: as a rule, as a fact, or against its grain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from prover.rewriting.steps import Have, Rewrite
+from prover.search.branch import Branch, is_truth
+from prover.search.conjecture import Conjecture
+from prover.search.hypotheses import Case
+from prover.terms import Term, Variable, places, replace_at
+
+_MOST_INSTANCES = 6
+
+
+def with_hypotheses(branch: Branch, case: Case) -> Iterator[Branch]:
+    """The branch after each use of the hypotheses that changes it."""
+    if not branch.local:
+        yield from with_rules(branch, case)
+    other = with_facts(branch, case)
+    if other is not None:
+        other.simplify()
+        yield other
+
+
+def with_rules(branch: Branch, case: Case) -> Iterator[Branch]:
+    """The branch after rewriting by the hypotheses, in each direction that changes it."""
+    for backward in (False, True):
+        rules = case.rules(backward)
+        other = branch.fork(branch.left, branch.right)
+        other.use((*branch.local, *rules))
+        if rules and other.simplify():
+            other.steps = [*branch.steps, *other.steps]
+            yield other
+
+
+def outward(branch: Branch, case: Case) -> Branch | None:
+    """Where a hypothesis says `t = s` for a variable s, t in place of s on the right side."""
+    for by, smaller in case.instances(()):
+        if smaller.conditions or not isinstance(smaller.right, Variable):
+            continue
+        other = branch.again()
+        given = tuple((v.name, by[v]) for v in case.conjecture.variables())
+        for at in places(branch.right, smaller.right):
+            rule, sides = f"ih:{case.lemma}", (smaller.right, smaller.left)
+            other.steps.append(Rewrite("right", at, rule, given, True, (), *sides))
+            other.right = replace_at(other.right, at, smaller.left)
+        if other.right is not branch.right:
+            return other
+    return None
+
+
+def with_facts(branch: Branch, case: Case) -> Branch | None:
+    """The branch with hypotheses for its own values as facts; none if they say nothing new."""
+    other = branch.again()
+    before = len(other.facts)
+    if not is_truth(case.conjecture.right):
+        return None
+    other.has_hypotheses = True
+    for number, (by, smaller) in enumerate(case.instances((branch.left, branch.right))):
+        if number >= _MOST_INSTANCES or other.is_closed:
+            break
+        _add_instance(other, case, by, smaller)
+    return other if other.is_closed or len(other.facts) > before else None
+
+
+def _add_instance(
+    branch: Branch, case: Case, by: Mapping[Variable, Term], smaller: Conjecture
+) -> None:
+    proofs = []
+    for condition in smaller.conditions:
+        proof = branch.normaliser().proof(condition)
+        if proof is None:
+            return
+        proofs.append(proof)
+    name = branch.new_name()
+    given = tuple((variable.name, by[variable]) for variable in case.conjecture.variables())
+    rule = f"ih:{case.lemma}"
+    step = Rewrite("left", (), rule, given, False, tuple(proofs), smaller.left, smaller.right)
+    branch.steps.append(Have(name, smaller.conclusion, (step,)))
+    branch.assume(name, smaller.conclusion)
