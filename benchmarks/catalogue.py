@@ -143,6 +143,13 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         full_minutes=12,
     ),
     Benchmark(
+        "prover",
+        "theorems of the standard sets (THOTH_DATA): solved and in what time by our modes and by "
+        "cvc5 (`make peers`), 5 and 60 seconds each; `python -m benchmarks.prover` for parts of it",
+        "benchmarks.prover",
+        full_minutes=2400,
+    ),
+    Benchmark(
         "swap",
         "a step whose documents come from the host while others leave for it: copies before the "
         "step, and beside it layer by layer; 1 and 2 threads",

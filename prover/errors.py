@@ -6,7 +6,9 @@ ProverError
 ├── Rejected       a certificate does not prove what it says: the path to the step, the reason
 ├── SortClash      a term would not be well-sorted
 ├── OutOfFuel      an evaluation took more steps or seconds than it was given
-└── Undecided      an evaluation met what has no value: a comparison of functions
+├── Undecided      an evaluation met what has no value: a comparison of functions
+├── Unusable       a problem that another process could not use: its message
+└── Failed         a search that another process could not end: what it died of
 """
 
 from __future__ import annotations
@@ -64,3 +66,11 @@ class OutOfFuel(ProverError):
 
 class Undecided(ProverError):
     """Functions were compared, and evaluation cannot tell whether they are equal."""
+
+
+class Unusable(ProverError):
+    """A problem that another process could not use, with the message of the error it met."""
+
+
+class Failed(ProverError):
+    """A search that came to no verdict because something is wrong with the prover itself."""

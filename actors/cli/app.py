@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from actors.cli import ask, cache, demo, doctor, ingest, keys, settings, status, trace, up
+from actors.cli import (
+    ask,
+    cache,
+    demo,
+    doctor,
+    ingest,
+    keys,
+    prove,
+    settings,
+    status,
+    trace,
+    up,
+)
 
 
 def build_app() -> typer.Typer:
@@ -22,6 +34,7 @@ def build_app() -> typer.Typer:
     app.command()(ingest.ingest)
     app.command()(ask.ask)
     app.command()(ask.chat)
+    app.command()(prove.prove)
     app.command()(doctor.doctor)
     app.command()(settings.version)
     app.add_typer(settings.build_app(), name="config")

@@ -2,6 +2,7 @@
 
 <root>/llama.cpp/build/bin      its programs
 <root>/openvino, ctranslate2    environments
+<root>/cvc5                     the environment of another prover
 <root>/models                   the one model in every peer's format
 """
 

@@ -29,7 +29,7 @@ JOBS = "-j2"
 # File below `models`, and what llama-quantize calls it.
 FORMATS = {"Q8_0.gguf": "Q8_0", "Q4_0.gguf": "Q4_0", "F32.gguf": "F32"}
 CTRANSLATE2_MODEL = "ctranslate2-int8"
-ENVIRONMENTS = {"openvino": "openvino-genai", "ctranslate2": "ctranslate2"}
+ENVIRONMENTS = {"openvino": "openvino-genai", "ctranslate2": "ctranslate2", "cvc5": "cvc5"}
 
 
 class CannotInstall(Exception):

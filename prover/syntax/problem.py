@@ -14,7 +14,7 @@ from prover.syntax.declarations import Signature, declare
 from prover.syntax.elaborate import Elaborator
 from prover.syntax.instances import Instances
 from prover.syntax.scope import QuantifierError
-from prover.syntax.sexpr import Source, read
+from prover.syntax.sexpr import MOST_BYTES, Source, read
 from prover.syntax.statements import (
     completion,
     define_by_assertions,
@@ -32,7 +32,8 @@ _FRAMES = 20_000
 def load(path: Path) -> Program:
     """The program in a file; its ending says the language: `.prove` is our own."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise SourceError(error.strerror or "cannot be read", Place(str(path), 1, 1)) from None
     return parse(data, str(path))
@@ -68,13 +69,17 @@ def assemble(signature: Signature) -> Program:
             asserted.append(statement(elaborator, f"assumption-{index}", node))
         except QuantifierError as error:
             left_out.append(str(error))
+    # A premise becomes an assumption of all goals, so it is read where there is one goal alone.
+    premises: list[Statement] | None = [] if len(signature.goals) == 1 else None
     goals = tuple(
-        statement(elaborator, f"goal-{index}" if index > 1 else "goal", node)
+        statement(elaborator, f"goal-{index}" if index > 1 else "goal", node, premises)
         for index, node in enumerate(signature.goals, 1)
     )
     by_equations = define_by_equations(elaborator)
     elaborator.functions.run_waiting()
     defined, assumed = define_by_assertions(elaborator, asserted)
+    for premise in premises or ():
+        assumed.append(replace(premise, name=f"assumption-{len(assumed) + 1}"))
     for symbol in elaborator.selectors:
         partial = elaborator.instances.equations[symbol]
         partial.extend(completion(elaborator, symbol, partial))

@@ -45,8 +45,7 @@ class Source:
     def of_bytes(cls, data: bytes, file: str) -> Source:
         start = Place(file, 1, 1)
         if len(data) > MOST_BYTES:
-            limit = f"{len(data)} bytes are more than the {MOST_BYTES} that are read"
-            raise SourceError(limit, start)
+            raise SourceError(f"it is longer than {MOST_BYTES} bytes", start)
         try:
             return cls(data.decode("utf-8-sig"), file)
         except UnicodeDecodeError as error:

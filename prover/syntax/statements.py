@@ -9,7 +9,7 @@ from prover.builtins import FALSE, TRUE
 from prover.patterns import are_patterns, clash, gaps
 from prover.program import Equality, Equation, Statement
 from prover.syntax.elaborate import Elaborator
-from prover.syntax.scope import Scope
+from prover.syntax.scope import Scope, names
 from prover.syntax.sexpr import Node
 from prover.terms import (
     BOOL,
@@ -24,14 +24,20 @@ from prover.terms import (
 )
 
 
-def statement(elaborator: Elaborator, name: str, node: Node) -> Statement:
-    """What a closed formula says; its type parameters become sorts that nothing is known of."""
+def statement(
+    elaborator: Elaborator, name: str, node: Node, premises: list[Statement] | None = None
+) -> Statement:
+    """What a closed formula says; its type parameters become sorts that nothing is known of.
+
+    `(=> (forall ...) ...)` is read where `premises` takes the inner statement: if it speaks of no
+    variable outside, what follows from it as an assumption is the same.
+    """
     types: dict[str, Sort] = {}
     while node.head == "par" and len(node.items) == 3:
         for item in node.items[1].items:
             types[item.text] = _new_sort(elaborator, item)
         node = node.items[2]
-    reading = _Reading(elaborator, Scope(name, {}, types))
+    reading = _Reading(elaborator, Scope(name, {}, types), premises)
     conclusion = reading.formula(node)
     bound = tuple(reading.bound)
     return Statement(name, bound, tuple(reading.conditions), conclusion)
@@ -50,8 +56,11 @@ def _new_sort(elaborator: Elaborator, node: Node) -> Sort:
 class _Reading:
     """One formula on its way: variables met so far, and conditions."""
 
-    def __init__(self, elaborator: Elaborator, scope: Scope) -> None:
-        self.elaborator, self.scope = elaborator, scope
+    def __init__(
+        self, elaborator: Elaborator, scope: Scope, premises: list[Statement] | None
+    ) -> None:
+        self.elaborator, self.scope, self.premises = elaborator, scope, premises
+        self.closed = scope
         self.bound: list[Variable] = []
         self.conditions: list[Equality] = []
 
@@ -76,12 +85,12 @@ class _Reading:
     def term(self, node: Node, expected: Sort | None = None) -> Term:
         return self.elaborator.term(node, self.scope, expected)
 
-    def _bind(self, names: Node) -> None:
+    def _bind(self, typed: Node) -> None:
         source = self.elaborator.source
-        if any(len(item.items) != 2 or item.items[0].is_list for item in names.items):
-            raise source.error("(name sort) was expected", names)
-        hints = [item.head for item in names.items]
-        sorts = [self.elaborator.sort(item.items[1], self.scope) for item in names.items]
+        if any(len(item.items) != 2 or item.items[0].is_list for item in typed.items):
+            raise source.error("(name sort) was expected", typed)
+        hints = [item.head for item in typed.items]
+        sorts = [self.elaborator.sort(item.items[1], self.scope) for item in typed.items]
         new = self.elaborator.instances.fresh(
             hints, sorts, [variable.name for variable in self.bound]
         )
@@ -92,8 +101,16 @@ class _Reading:
         if node.head == "and":
             for part in node.items[1:]:
                 self._assume(part)
+        elif node.head == "forall" and self.premises is not None and self._is_closed(node):
+            inner = _Reading(self.elaborator, self.closed, None)
+            conclusion = inner.formula(node)
+            conditions = tuple(inner.conditions)
+            self.premises.append(Statement("", tuple(inner.bound), conditions, conclusion))
         else:
             self.conditions.append(equality(self.term(node, BOOL)))
+
+    def _is_closed(self, node: Node) -> bool:
+        return not any(name in self.scope.terms for name in names(node))
 
 
 def equality(term: Term) -> Equality:

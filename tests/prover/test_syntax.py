@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from prover.__main__ import main
 from prover.errors import Inadmissible, ProverError, SourceError
 from prover.program import Program
 from prover.syntax.problem import parse
@@ -222,20 +221,6 @@ def test_polymorphic_recursion_is_refused_by_name() -> None:
         parse(text.encode())
 
 
-def test_the_command_reads_and_checks_and_says_that_it_proves_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    good, bad = tmp_path / "good.smt2", tmp_path / "bad.smt2"
-    good.write_text(f"{NAT}(prove (= Z Z))")
-    bad.write_text("(prove")
-    assert main([str(good)]) == 0
-    assert "none is searched for yet" in capsys.readouterr().out
-    assert main([str(bad)]) == 2
-    assert capsys.readouterr().err == f"{bad}:1:1: a ( is never closed\n"
-    assert main([str(good), "--certificate", str(bad)]) == 1
-    assert main([str(tmp_path / "none")]) == 2
-
-
 @pytest.mark.parametrize("num_parameters", [8, 40])
 def test_definitions_that_explode_are_read_or_refused_within_seconds(num_parameters: int) -> None:
     names = [f"x{index}" for index in range(num_parameters)]
@@ -277,3 +262,24 @@ def test_the_same_file_is_read_the_same_whatever_the_hash_seed(tmp_path: Path) -
     ]
     assert shown[0] == shown[1]
     assert "(map f (cons h t)) = (cons (@ f h) (map f t))" in shown[0]
+
+
+def test_a_premise_that_speaks_of_nothing_outside_is_an_assumption() -> None:
+    begin = "(declare-datatype N ((Z) (S (p N)))) (declare-fun q (N) Bool)"
+    program = parse(f"{begin} (prove (forall ((n N)) (=> (forall ((m N)) (q m)) (q n))))".encode())
+    assert [str(each) for each in program.assumptions] == ["for all m: N. (q m) = true"]
+    assert str(program.goals[0]) == "for all n: N. (q n) = true"
+
+
+@pytest.mark.parametrize(
+    "goals",
+    [
+        "(prove (forall ((n N)) (=> (forall ((m N)) (= (q m) (q n))) (q n))))",
+        "(prove (forall ((n N)) (=> (forall ((m N)) (q m)) (q n)))) (prove (q Z))",
+        "(prove (forall ((n N)) (not (forall ((m N)) (q m)))))",
+    ],
+)
+def test_another_inner_quantifier_is_refused(goals: str) -> None:
+    begin = "(declare-datatype N ((Z) (S (p N)))) (declare-fun q (N) Bool)"
+    with pytest.raises(SourceError, match="forall: it is read only at the top of a formula"):
+        parse(f"{begin} {goals}".encode())

@@ -1,0 +1,168 @@
+"""From answers to rows and verdicts.
+
+A task counts as solved where it is proved, and one that is known to be false where it is refuted. A
+solver's time on tasks that it does not solve is its limit.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.prover_solvers import FAILED, PROVED, REFUTED, Answer
+from benchmarks.result import Cell, Row, Verdict
+
+DIRECTED, ENUMERATIVE = "ours, directed", "ours, enumerative"
+NONE = "-"
+STANDARD = ("isaplanner", "clam", "hipspec", "leon")
+# How many files the sets have that an aim speaks of; and aims: at so many seconds, so many.
+WHOLE = {"laws": 14, "isaplanner": 64, "clam": 56, "hipspec": 33, "leon": 34, "sufu": 72}
+AIMS = {"isaplanner": (5, 58), "clam": (5, 44), "sufu": (60, 25)}
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A problem of a set; `is_false` where it must be refuted and never proved."""
+
+    set: str
+    name: str
+    is_false: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What every solver said of every task at one limit."""
+
+    limit_s: float
+    by_solver: Mapping[str, Mapping[Task, Answer]]
+
+    def solved(self, solver: str, of: Sequence[str] = ()) -> dict[Task, float]:
+        """Seconds of the tasks that it solved, of some sets or of all."""
+        answers = self.by_solver.get(solver, {})
+        return {
+            task: answer.seconds
+            for task, answer in answers.items()
+            if answer.said == (REFUTED if task.is_false else PROVED) and (not of or task.set in of)
+        }
+
+    def tasks(self, of: Sequence[str] = ()) -> list[Task]:
+        answers = next(iter(self.by_solver.values()), {})
+        return [task for task in answers if not of or task.set in of]
+
+
+def rows(found: Answers) -> list[Row]:
+    """One row for each set and solver, beside the directed mode."""
+    sets = list(dict.fromkeys(task.set for task in found.tasks()))
+    return [_row(found, each, solver) for each in sets for solver in found.by_solver]
+
+
+def _row(found: Answers, of: str, solver: str) -> Row:
+    mine, directed = found.solved(solver, (of,)), found.solved(DIRECTED, (of,))
+    tasks = found.tasks((of,))
+    both = [task for task in mine if task in directed]
+    return {
+        "set": of,
+        "limit_s": found.limit_s,
+        "solver": solver,
+        "tasks": len(tasks),
+        "solved": len(mine),
+        "solved_only_here": sum(task not in directed for task in mine),
+        "solved_only_by_directed": sum(task not in mine for task in directed),
+        "median_s": statistics.median(mine.values()) if mine else NONE,
+        "times_directed_on_common": _ratio(
+            [mine[task] for task in both], [directed[task] for task in both]
+        ),
+        "times_directed_with_limits": _ratio(
+            [mine.get(task, found.limit_s) for task in tasks],
+            [directed.get(task, found.limit_s) for task in tasks],
+        ),
+    }
+
+
+def _ratio(mine: Sequence[float], others: Sequence[float]) -> Cell:
+    return sum(mine) / sum(others) if others else NONE
+
+
+def verdicts(all_found: Sequence[Answers]) -> list[Verdict]:
+    """What the aims of the prover amount to; what was not run in whole meets no aim."""
+    made: list[Verdict] = []
+    for found in all_found:
+        sets = dict.fromkeys(task.set for task in found.tasks())
+        made += [
+            _count(found, of, aim)
+            for of, (at_s, aim) in AIMS.items()
+            if of in sets and at_s == found.limit_s
+        ]
+        made += [_laws(found)] if "laws" in sets else []
+        made += [_ahead(found, each) for each in ("leon", "hipspec") if each in sets]
+        made += [_more(found)] if ENUMERATIVE in found.by_solver else []
+        made += [_nothing_false(found), _nothing_fails(found)]
+    return made
+
+
+def _count(found: Answers, of: str, aim: int) -> Verdict:
+    solved, tasks = len(found.solved(DIRECTED, (of,))), len(found.tasks((of,)))
+    return Verdict(
+        f"{of}, {found.limit_s:g} s: {aim} of {WHOLE[of]} proved",
+        f"{solved} of {tasks}",
+        tasks == WHOLE[of] and solved >= aim,
+    )
+
+
+def _laws(found: Answers) -> Verdict:
+    tasks, solved = found.tasks(("laws",)), found.solved(DIRECTED, ("laws",))
+    missing = ", ".join(task.name for task in tasks if task not in solved)
+    return Verdict(
+        f"laws, {found.limit_s:g} s: all true ones proved, all false ones refuted",
+        f"{len(solved)} of {len(tasks)}" + (f"; not {missing}" if missing else ""),
+        len(tasks) == WHOLE["laws"] and not missing,
+    )
+
+
+def _ahead(found: Answers, of: str) -> Verdict:
+    others = {name: len(found.solved(name, (of,))) for name in found.by_solver if "cvc5" in name}
+    solved = len(found.solved(DIRECTED, (of,)))
+    listed = ", ".join(f"{name} {count}" for name, count in others.items()) or "no cvc5 here"
+    return Verdict(
+        f"{of}, {found.limit_s:g} s: more proved than by cvc5 in any way",
+        f"{solved} of {len(found.tasks((of,)))}; {listed}",
+        bool(others) and _is_whole(found, (of,)) and solved > max(others.values()),
+    )
+
+
+def _more(found: Answers) -> Verdict:
+    directed, other = found.solved(DIRECTED, STANDARD), found.solved(ENUMERATIVE, STANDARD)
+    tasks = found.tasks(STANDARD)
+    spent = [sum(s.get(task, found.limit_s) for task in tasks) for s in (directed, other)]
+    share = spent[0] / spent[1] if spent[1] else math.nan
+    return Verdict(
+        f"standard sets, {found.limit_s:g} s: 38 more than the enumerative mode in 1/20 the time",
+        f"{len(directed)} and {len(other)} of {len(tasks)}; {share:.3f} of its time with limits",
+        _is_whole(found, STANDARD) and len(directed) >= len(other) + 38 and share <= 1 / 20,
+    )
+
+
+def _is_whole(found: Answers, of: Sequence[str]) -> bool:
+    return all(len(found.tasks((each,))) == WHOLE[each] for each in of)
+
+
+def _nothing_false(found: Answers) -> Verdict:
+    wrong = [each for each, task, said in _ours(found) if task.is_false and said == PROVED]
+    count = sum(task.is_false for task in found.tasks())
+    aim = f"{found.limit_s:g} s: nothing false is proved"
+    return Verdict(aim, "; ".join(wrong) or f"none of {count}", not wrong)
+
+
+def _nothing_fails(found: Answers) -> Verdict:
+    wrong = [each for each, _, said in _ours(found) if said == FAILED]
+    aim = f"{found.limit_s:g} s: no search ends in an error of its own"
+    return Verdict(aim, "; ".join(wrong) or f"none of {len(found.tasks())}", not wrong)
+
+
+def _ours(found: Answers) -> Iterator[tuple[str, Task, str]]:
+    """What our modes said of each task, named."""
+    for name, answers in found.by_solver.items():
+        for task, answer in answers.items() if name.startswith("ours") else ():
+            yield f"{name}: {task.set}/{task.name}", task, answer.said

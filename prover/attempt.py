@@ -1,0 +1,147 @@
+"""One goal in a process of its own, whose `main` is told a task and answers.
+
+The task comes pickled on standard input, and on standard output come `Goals` and then what was
+found, or in place of either the error that a person should see. The process bounds its own memory
+and, should nobody wait for it any more, its own CPU time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import resource
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from prover.checker import verify
+from prover.checks import check
+from prover.errors import Failed, OutOfFuel, ProverError, Undecided, Unusable
+from prover.evaluator import Evaluator
+from prover.program import Program, Statement
+from prover.syntax.problem import load, parse
+from prover.terms import Apply, subterms
+from prover.verdict import Budget, Proved, Reason, Refuted, Unknown, Verdict
+
+_STACK_BYTES = 1 << 27  # what is nested deep is pickled by recursion
+_FRAMES = 20_000
+_SPARE_CPU_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A goal of a problem, by its place among the goals, and how to look for its proof.
+
+    `search` names a module with a function `search(program, goal, budget, seed)`. The problem is
+    `data`, or where there is none it is read from `file`.
+    """
+
+    file: str
+    number: int
+    search: str
+    budget: Budget
+    seed: int = 0
+    memory_bytes: int = 2 << 30
+    data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Goals:
+    """The problem was read, and its definitions define: its goals by name, and what they say."""
+
+    statements: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What came of a goal."""
+
+    verdict: Verdict
+
+
+Message = Goals | Found | ProverError
+
+
+def answers(task: Task) -> Iterator[Message]:
+    """What the process says, one after the other."""
+    ends_s = time.monotonic() + task.budget.seconds
+    try:
+        path = Path(task.file)
+        program = load(path) if task.data is None else parse(task.data, task.file)
+        check(program)
+    except ProverError as error:
+        where = "" if str(error).startswith(task.file) else f"{task.file}: "
+        yield Unusable(f"{where}{error}")
+        return
+    yield Goals({goal.name: str(goal) for goal in program.goals})
+    goal = program.goals[task.number]
+    budget = Budget(task.budget.steps, ends_s - time.monotonic())
+    yield Found(_verdict(program, goal, budget, task))
+
+
+def _verdict(program: Program, goal: Statement, budget: Budget, task: Task) -> Verdict:
+    search = import_module(task.search).search
+    found = cast(Verdict, search(program, goal, budget, task.seed))
+    if isinstance(found, Proved):
+        written = json.loads(json.dumps(found.certificate))
+        return Proved(written, str(verify(program, written)), found.explanation)
+    if isinstance(found, Refuted) and not _is_refuted(program, goal, found):
+        return Unknown(Reason.STUCK)
+    return found
+
+
+def _is_refuted(program: Program, goal: Statement, found: Refuted) -> bool:
+    """Whether the sides differ for a second evaluator, and no assumption could forbid the values.
+
+    A free function has some value in a refutation. An assumption about it may exclude that value.
+    """
+    equalities = [each for a in program.assumptions for each in a.equalities()]
+    parts = [part for e in equalities for side in (e.left, e.right) for part in subterms(side)]
+    assumed = dict.fromkeys(part.symbol for part in parts if isinstance(part, Apply))
+    if program.left_out or any(symbol in assumed for symbol in program.free):
+        return False
+    try:
+        return Evaluator(program).refutes(goal, found.values)
+    except (OutOfFuel, Undecided):
+        return False
+
+
+def main() -> None:
+    task = pickle.load(sys.stdin.buffer)
+    resource.setrlimit(resource.RLIMIT_AS, (task.memory_bytes, task.memory_bytes))
+    most_s = math.ceil(task.budget.seconds) + _SPARE_CPU_S
+    resource.setrlimit(resource.RLIMIT_CPU, (most_s, most_s))
+    threading.stack_size(_STACK_BYTES)
+    sys.setrecursionlimit(_FRAMES)
+    worker = threading.Thread(target=_answer, args=(task, sys.stdout.buffer))
+    worker.start()
+    worker.join()
+
+
+def _answer(task: Task, out: BinaryIO) -> None:
+    try:
+        for message in answers(task):
+            _send(message, out)
+    except MemoryError:
+        _send(Found(Unknown(Reason.MEMORY)), out)
+    except Exception as error:  # whatever it is, the one who waits is told, and no process hangs
+        _send(Failed(_story(error)), out)
+
+
+def _story(error: Exception) -> str:
+    """What it was and where, in one line."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"an error of the prover itself, at {Path(place.filename).name}:{place.lineno}: {said}"
+
+
+def _send(message: Message, out: BinaryIO) -> None:
+    out.write(pickle.dumps(message))
+    out.flush()
