@@ -29,11 +29,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
+from prover.components import components
 from prover.errors import Inadmissible
 from prover.linear import Linear, ensured, number
 from prover.program import Equation, Program
 from prover.sizes import Sizes, Weight
-from prover.terms import INT, Apply, Kind, Sort, Symbol, Term, subterms
+from prover.terms import INT, Apply, Kind, Sort, Symbol, Term
 
 MOST_CALLS = 20_000
 MOST_MEASURES = 8  # that count one field twice
@@ -83,7 +84,7 @@ Call = tuple[Symbol, Symbol, Relation]
 def check_termination(program: Program) -> None:
     """Raises Inadmissible for a function whose calls may go on for ever."""
     measures = _Measures(program)
-    for component in _components(program):
+    for component in components(program):
         stuck = None
         for sizes in measures.of(component):
             new = _stuck(component, list(_calls(program, component, sizes)))
@@ -264,42 +265,3 @@ def _stuck(component: Sequence[Symbol], calls: Sequence[Call]) -> Symbol | None:
         for _, following, change in by_caller.get(callee, ()):
             waiting.append((caller, following, relation.then(change)))
     raise Inadmissible(calls[0][0].name, "its calls take too long to check for termination")
-
-
-def _components(program: Program) -> list[list[Symbol]]:
-    """Functions that call each other, callees first (Tarjan, 1972, with a stack of its own)."""
-    called = {symbol: _callees(program, symbol) for symbol in program.functions}
-    order: dict[Symbol, int] = {}
-    low: dict[Symbol, int] = {}
-    placed: dict[Symbol, None] = {}
-    opened: list[Symbol] = []
-    found: list[list[Symbol]] = []
-    for root, callees in called.items():
-        work = [] if root in order else [(root, iter(callees))]
-        while work:
-            symbol, rest = work[-1]
-            if symbol not in order:
-                order[symbol] = low[symbol] = len(order)
-                opened.append(symbol)
-            following = next((each for each in rest if each not in placed), None)
-            if following is not None and following not in order:
-                work.append((following, iter(called[following])))
-                continue
-            if following is not None:
-                low[symbol] = min(low[symbol], order[following])
-                continue
-            work.pop()
-            if work:
-                low[work[-1][0]] = min(low[work[-1][0]], low[symbol])
-            if low[symbol] == order[symbol]:
-                at = opened.index(symbol)
-                found.append(opened[at:])
-                placed |= dict.fromkeys(opened[at:])
-                del opened[at:]
-    return found
-
-
-def _callees(program: Program, symbol: Symbol) -> list[Symbol]:
-    rights = [equation.right for equation in program.functions[symbol].equations]
-    met = (part for right in rights for part in subterms(right) if isinstance(part, Apply))
-    return list(dict.fromkeys(part.symbol for part in met if part.symbol in program.functions))

@@ -82,9 +82,9 @@ def test_input_of_no_use_is_refused_with_a_clear_error(
 ) -> None:
     text, says = ODD[name]
     file = _file(tmp_path, name, text)
-    began_s = time.monotonic()
+    began_s = time.process_time()
     assert main([str(file)]) == 2
-    assert time.monotonic() - began_s < 2
+    assert time.process_time() - began_s < 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith(f"{file}:")

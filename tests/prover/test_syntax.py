@@ -198,10 +198,10 @@ def test_an_error_in_our_own_language_has_its_place(text: str, place: str, says:
 
 @pytest.mark.parametrize("text", [b"(" * 10_000_000, b"()" * 120_000, b"\xff" * 100, b"(= " * 900])
 def test_absurd_input_is_refused_within_two_seconds(text: bytes) -> None:
-    began_s = time.monotonic()
+    began_s = time.process_time()
     with pytest.raises(ProverError):
         parse(text)
-    assert time.monotonic() - began_s < 2
+    assert time.process_time() - began_s < 2
 
 
 def test_deep_terms_that_are_allowed_are_read() -> None:
@@ -227,13 +227,13 @@ def test_definitions_that_explode_are_read_or_refused_within_seconds(num_paramet
     bound = " ".join(f"({name} Nat)" for name in names)
     tests = " ".join(f"(match {name} ((Z true) ((S n) false)))" for name in names)
     text = f"{NAT}(define-fun f ({bound}) Bool (and {tests}))(prove (f {'Z ' * num_parameters}))"
-    began_s = time.monotonic()
+    began_s = time.process_time()
     if num_parameters == 8:
         assert len(equations(parse(text.encode()), "f")) == 256
     else:
         with pytest.raises(Inadmissible, match="f: more than 600 equations"):
             parse(text.encode())
-    assert time.monotonic() - began_s < 4  # on cores that others share
+    assert time.process_time() - began_s < 4
 
 
 def test_nested_lets_that_double_are_refused_at_once() -> None:
