@@ -29,7 +29,7 @@ from cluster.clock import ManualClock
 from cluster.errors import InvalidArgument, Lost, Refused
 from cluster.kernels import kernels, kernels_available
 from tests.attention.shared_steps import SIZES, Rig, SharedBlocks, sealed_memory
-from tests.attention.workers import PATIENCE_S, wait_until, worker_at
+from tests.attention.workers import PATIENCE_S, open_descriptors, wait_until, worker_at
 
 KEEP_S = 30.0
 
@@ -68,10 +68,6 @@ def path(tmp_path: Path, clock: ManualClock) -> Iterator[Path]:
     del door, server
     assert open_descriptors() == before
     assert not (tmp_path / "door").exists()
-
-
-def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 @pytest.fixture

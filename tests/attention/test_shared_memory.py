@@ -26,7 +26,7 @@ from cluster.errors import InvariantBroken, Lost, Refused
 from cluster.ids import BlockId
 from cluster.kernels import kernels, kernels_available
 from tests.attention.shared_steps import NUM_LAYERS, SIZES, Rig, SharedBlocks, drawn_plan, one_row
-from tests.attention.workers import Worker, wait_until, worker_at
+from tests.attention.workers import Worker, open_descriptors, wait_until, worker_at
 
 pytestmark = pytest.mark.skipif(not kernels_available(), reason="the kernels were not built")
 
@@ -293,13 +293,13 @@ def test_a_bell_that_is_full_and_blocks_stops_nobody(worker: Worker, blocks: Sha
 def test_every_descriptor_is_closed_in_the_end(worker: Worker, blocks: SharedBlocks) -> None:
     rig_at(worker.port(blocks), blocks).port.close()
     wait_until(lambda: settled(worker))
-    ours, theirs = len(os.listdir("/proc/self/fd")), worker.num_descriptors
+    ours, theirs = open_descriptors(), worker.num_descriptors
     for seed in range(5):
         port = worker.port(blocks)
         rig_at(port, blocks).check(Random(seed))
         port.close()
     wait_until(lambda: worker.num_descriptors == theirs)
-    assert len(os.listdir("/proc/self/fd")) == ours
+    assert open_descriptors() == ours
 
 
 def settled(worker: Worker) -> bool:

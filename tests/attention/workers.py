@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -22,6 +23,12 @@ from tests.house.source import ROOT
 PATIENCE_S = 60.0
 MAX_BYTES = 2**30
 AnyWorker = TypeVar("AnyWorker", bound="Worker")
+
+
+def open_descriptors() -> int:
+    """Of this process, without what other tests have left to the garbage collector."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
 
 
 class Worker:
