@@ -14,24 +14,16 @@ from prover.syntax.problem import parse
 from prover.synthesis.conjectures import Vocabulary, lemmas, vocabulary
 from prover.terms import Term, Variable, match, show, variables
 from prover.verdict import Budget
+from tests.prover.theory import APPEND, PLUS, REVERSE
 
 PROGRAM = parse(
-    b"""
+    f"""
 sort elem
 data list = nil | cons(elem, list)
 data nat = zero | succ(nat)
-fun append(list, list): list
-append(nil, ys) = ys
-append(cons(x, xs), ys) = cons(x, append(xs, ys))
-fun reverse(list): list
-reverse(nil) = nil
-reverse(cons(x, xs)) = append(reverse(xs), cons(x, nil))
-fun plus(nat, nat): nat
-plus(zero, y) = y
-plus(succ(x), y) = succ(plus(x, y))
-prove forall xs: list. reverse(reverse(xs)) = xs
+{APPEND}{REVERSE}{PLUS}prove forall xs: list. reverse(reverse(xs)) = xs
 prove forall x: nat, y: nat. plus(x, y) = plus(y, x)
-""",
+""".encode(),
     "some.prove",
 )
 TURNS, ADDS = PROGRAM.goals

@@ -20,32 +20,15 @@ from prover.search import directed, enumerative, portfolio, tactics
 from prover.syntax.problem import load, parse
 from prover.terms import Term, Variable, variables
 from prover.verdict import Budget, Proved, Refuted, Unknown, Verdict
+from tests.prover.theory import APPEND, LENGTH, PLUS, REVERSE, TIMES, TURN
 
 # On cores that others share a process waits for its turn.
 SHARED_S = 8.0
-TEXT = """
+TEXT = f"""
 sort elem
 data nat = zero | succ(nat)
 data list = nil | cons(elem, list)
-fun plus(nat, nat): nat
-plus(zero, y) = y
-plus(succ(x), y) = succ(plus(x, y))
-fun times(nat, nat): nat
-times(zero, y) = zero
-times(succ(x), y) = plus(y, times(x, y))
-fun append(list, list): list
-append(nil, ys) = ys
-append(cons(x, xs), ys) = cons(x, append(xs, ys))
-fun reverse(list): list
-reverse(nil) = nil
-reverse(cons(x, xs)) = append(reverse(xs), cons(x, nil))
-fun length(list): nat
-length(nil) = zero
-length(cons(x, xs)) = succ(length(xs))
-fun turn(list, list): list
-turn(nil, ys) = ys
-turn(cons(x, xs), ys) = turn(xs, cons(x, ys))
-prove {goal}
+{PLUS}{TIMES}{APPEND}{REVERSE}{LENGTH}{TURN}prove {{goal}}
 """
 TRUE_GOALS = [
     "forall x: nat, y: nat. plus(x, y) = plus(y, x)",

@@ -16,8 +16,8 @@ from prover.program import Equality
 from prover.proving import Outcome, Problem, Settings, prove, prove_all
 from prover.verdict import Budget, Proved, Reason, Refuted, Unknown
 
-# On cores that others share a process waits for its turn.
-SHARED_S = 8.0
+# A second, and what a process waits for its turn on cores that others share.
+SHARED_S = 4.0
 ROOT = Path(__file__).parents[2]
 NAT = """data nat = zero | succ(nat)
 fun plus(nat, nat): nat
@@ -82,10 +82,10 @@ def _by(search: str, seconds: float = 1.0, megabytes: int = 512) -> Outcome:
 
 @pytest.mark.usefixtures("searching")
 @pytest.mark.parametrize("search", ["sleeps", "runs", "ignores"])
-def test_a_search_that_does_not_end_is_ended_within_a_second(search: str) -> None:
+def test_a_search_that_does_not_end_is_ended(search: str) -> None:
     began_s = time.monotonic()
     outcome = _by(search, seconds=1.5)
-    assert time.monotonic() - began_s < SHARED_S
+    assert time.monotonic() - began_s < 1.5 + SHARED_S
     assert outcome.verdict == Unknown(Reason.TIMEOUT)
     assert outcome.statement == "for all x: nat. (plus x zero) = x"
 

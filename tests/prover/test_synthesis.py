@@ -21,28 +21,14 @@ from prover.synthesis.fitting import Task, fitting
 from prover.synthesis.lifting import auxiliaries
 from prover.synthesis.steps import StepProblem, solutions
 from prover.terms import Symbol, Term, Variable, show, substitute, variables
+from tests.prover.theory import APPEND, LENGTH, PLUS, REVERSE, TIMES, TURN
 
-TEXT = b"""
+TEXT = f"""
 data nat = zero | succ(nat)
 data list = nil | cons(nat, list)
 data tree = leaf | node(tree, nat, tree)
 free f(nat): nat
-fun plus(nat, nat): nat
-plus(zero, y) = y
-plus(succ(x), y) = succ(plus(x, y))
-fun times(nat, nat): nat
-times(zero, y) = zero
-times(succ(x), y) = plus(y, times(x, y))
-fun append(list, list): list
-append(nil, ys) = ys
-append(cons(x, xs), ys) = cons(x, append(xs, ys))
-fun reverse(list): list
-reverse(nil) = nil
-reverse(cons(x, xs)) = append(reverse(xs), cons(x, nil))
-fun turn(list, list): list
-turn(nil, ys) = ys
-turn(cons(x, xs), ys) = turn(xs, cons(x, ys))
-fun snoc(nat, list): list
+{PLUS}{TIMES}{APPEND}{REVERSE}{TURN}fun snoc(nat, list): list
 snoc(x, nil) = cons(x, nil)
 snoc(x, cons(y, ys)) = cons(y, snoc(x, ys))
 fun sum(list): nat
@@ -51,10 +37,7 @@ sum(cons(x, xs)) = plus(x, sum(xs))
 fun add(nat, list): nat
 add(a, nil) = a
 add(a, cons(x, xs)) = add(plus(a, x), xs)
-fun length(list): nat
-length(nil) = zero
-length(cons(x, xs)) = succ(length(xs))
-fun less(nat, nat): bool
+{LENGTH}fun less(nat, nat): bool
 less(x, zero) = false
 less(zero, succ(y)) = true
 less(succ(x), succ(y)) = less(x, y)
@@ -84,7 +67,7 @@ prove forall x: nat, g: nat -> nat, t: tree, xs: list.
 sum(sorted(flat(t))) = add(f(x), turn(map(g, xs), snoc(times(x, half(x)), reverse(xs))))
 and total(t) = length(xs) and even(x)
 """
-PROGRAM = parse(TEXT, "some.prove")
+PROGRAM = parse(TEXT.encode(), "some.prove")
 NOTATION = Notation(PROGRAM)
 SORTS = {"x": "nat", "y": "nat", "a": "nat", "h": "nat", "m": "nat", "n": "nat"}
 SORTS |= {
