@@ -140,7 +140,7 @@ class StageMetrics:
             self._measured.inc(report.seconds)
         if times:
             self._timed.inc(report.seconds)
-            self._busy.labels("device").inc(sum(t.linear_s + t.device_s for t in times))
+            self._busy.labels("device").inc(sum(t.busy_s for t in times))
             self._busy.labels("host").inc(sum(t.host_s for t in times))
             _count_stages(self._stages, times)
             _count_stages(self._predicted_stages, why.times)
@@ -150,5 +150,6 @@ def _count_stages(counter: prometheus.Counter, times: Iterable[StageTimes]) -> N
     for batch, took in zip(("first", "second"), times, strict=False):
         counter.labels(batch, "linear").inc(took.linear_s)
         counter.labels(batch, "device_attention").inc(took.device_s)
+        counter.labels(batch, "exchange").inc(took.exchange_s)
         counter.labels(batch, "host_attention").inc(took.host_s)
         counter.labels(batch, "waited").inc(took.waited_s)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.blocks.pool import BLOCK_TOKENS
-from cluster.scheduling.stages import Curve, StageCosts, line
+from cluster.scheduling.curves import Curve, Trend, line
+from cluster.scheduling.stages import StageCosts
 
 GIB = 2**30
 VALUE_BYTES = 2
@@ -159,8 +160,8 @@ def stage_costs(device: Device, host: Host, model: Model) -> StageCosts:
         decode=line(model.token_bytes / bandwidth),
         host=line(model.token_bytes / (HOST_SHARE * host.bandwidth)),
         host_row_s=model.exchanged_bytes / (BUS_SHARE * device.bus),
-        exchange_s=LAUNCH_S * model.layers,
-        step_s=STEP_S,
+        exchange=line(0.0, LAUNCH_S * model.layers),
+        rest=Trend(STEP_S),
     )
 
 

@@ -22,6 +22,9 @@ from cluster.scheduling.plan import Chunk, StepPlan
 from cluster.scheduling.stages import StageCosts, StageTimes, Work, keys_of
 
 TOKEN = 1
+# Rows and keys of a probe of the host, and how many times what two layers take all of them do.
+PROBE = (4, 256)
+PROBED_LAYERS = 16
 # So many plans without a row, one after another, and nothing will come of the rest either.
 MOST_IDLE = 50
 
@@ -41,6 +44,8 @@ def _work(chunk: Chunk) -> Work:
         device_tokens=keys if rows == 1 else 0,
         host_rows=rows if host_tokens else 0,
         host_tokens=host_tokens,
+        streamed_rows=rows if chunk.segments[-1].home is Home.STREAMED else 0,
+        drawn=int(chunk.sampling is not None),
     )
 
 
@@ -76,7 +81,8 @@ def published_s(times: Sequence[StageTimes]) -> float:
     """
     first, second = (*times, StageTimes(), StageTimes())[:2]
     stage_a = max(first.linear_s, second.host_s)
-    stage_b = max(second.linear_s + first.device_s + second.device_s, first.host_s)
+    device_s = first.device_s + first.exchange_s + second.device_s + second.exchange_s
+    stage_b = max(second.linear_s + device_s, first.host_s)
     return stage_a + stage_b
 
 
@@ -133,6 +139,9 @@ class SimulatedEngine:
 
     def step(self) -> Step:
         """Raises InvariantBroken when plan after plan has no row."""
+        costs = self.scheduler.offload.costs
+        if costs.is_doubted:
+            self.now_s += self._probe(costs)
         plan = self.scheduler.plan(self.now_s)
         self._num_idle = 0 if plan.batches else self._num_idle + 1
         if self._num_idle > MOST_IDLE:
@@ -144,10 +153,18 @@ class SimulatedEngine:
         self.scheduler.measured(times)
         return Step(plan, works, seconds, self.now_s, self._record(plan))
 
+    def _probe(self, costs: StageCosts) -> float:
+        """As the engine probes its host; the seconds of one layer."""
+        rows, tokens = PROBE
+        seconds = self.truth.host_s(rows, tokens)
+        costs.probed(rows, tokens, seconds)
+        return seconds / PROBED_LAYERS
+
     def taken(self, plan: StepPlan, works: Sequence[Work]) -> tuple[tuple[StageTimes, ...], float]:
         """What each sub-batch takes in truth, and all of the step."""
         times = tuple(self.truth.times(work) for work in works)
-        step_s = self.truth.step_s + self._layers_s(times)
+        rest_s = self.truth.rest.at(sum(work.drawn for work in works))
+        step_s = rest_s + self._layers_s(times)
         return times, max(step_s, self.bus.seconds(plan))
 
     def _layers_s(self, times: Sequence[StageTimes]) -> float:

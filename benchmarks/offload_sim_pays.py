@@ -24,11 +24,12 @@ from benchmarks.offload_sim_clock import SimulatedEngine, Step
 from benchmarks.offload_sim_load import request_of
 from cluster.blocks.pool import BlockPool, blocks_for
 from cluster.knowledge.cache import no_cache
+from cluster.scheduling.curves import line
 from cluster.scheduling.iteration import IterationScheduler
 from cluster.scheduling.limits import IterationLimits
 from cluster.scheduling.offload import Offload, OffloadMode
 from cluster.scheduling.plan import PlanKind
-from cluster.scheduling.stages import StageCosts, line
+from cluster.scheduling.stages import StageCosts
 
 LINEAR_S = 0.01
 # Long, so that what an answer adds in the steps that are looked at hardly counts.

@@ -20,9 +20,9 @@ from cluster.kernels import kernels
 if TYPE_CHECKING:
     import thoth_kernels
 
-# For so long after its last work the loop looks for more: a layer comes after the next within
-# hundreds of microseconds, and the processors of a server have nothing else to do.
-SPIN_US = 200
+# For so long after its last work the loop looks for more: a layer comes after the next within a
+# millisecond or two, and the processors of a server have nothing else to do.
+SPIN_US = 2000
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,9 @@ from cluster.kernels import kernels
 if TYPE_CHECKING:
     import thoth_kernels
 
-# For so long an answer is looked for before its reader sleeps: waking takes about as long.
-SPIN_US = 50
+# For so long an answer is looked for before its reader sleeps: waking up costs a hundred
+# microseconds and more, and the device has nothing else to do meanwhile.
+SPIN_US = 500
 # Queries, or parts, times heads times head_dim, in one lane.
 MAX_ROW_NUMBERS = 2**28
 

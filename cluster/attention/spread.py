@@ -48,8 +48,10 @@ class SpreadAttention:
         self._plan = plan
         self._backend = backend
         self._clock = clock or MonotonicClock()
-        # Seconds in which the device waited for the host's states.
+        # Seconds in which the device waited for the host's states, and in which it sent rows there
+        # and folded what came back.
         self.waited_s = 0.0
+        self.exchange_s = 0.0
         self._begun: _Begun | None = None
         self._whole = backend.prepare(plan.whole)
         own = plan.parts.get(Home.DEVICE)
@@ -93,9 +95,12 @@ class SpreadAttention:
             raise InvariantBroken(
                 f"layer {layer} begins before layer {self._begun.layer} has ended"
             )
+        begun_s = self._clock.now_s()
         for home, exchange in self._exchanges.items():
             queries = self._plan.parts[home].queries.to(q.device)
             exchange.post(layer, q[queries].to("cpu", torch.float32))
+        if Home.HOST in self._exchanges:
+            self.exchange_s += self._clock.now_s() - begun_s
         rows = self._whole.attend(q, k_cache, v_cache)
         self._begun = _Begun(layer, rows, {})
         if self._own is not None:
@@ -119,10 +124,12 @@ class SpreadAttention:
         fold = self._plan.fold
         if fold is None:
             return begun.rows.o
+        begun_s, waited_s = self._clock.now_s(), self.waited_s
         if Home.HOST in self._exchanges:
             begun.parts[Home.HOST] = self._collect(self._exchanges[Home.HOST], layer)
         parts = [begun.parts[home] for home in sorted(begun.parts)]
         self._backend.fold(fold, _concatenated(parts, begun.rows.o.device), begun.rows)
+        self.exchange_s += self._clock.now_s() - begun_s - (self.waited_s - waited_s)
         return begun.rows.o
 
     def _collect(self, exchange: Exchange, layer: int) -> State:

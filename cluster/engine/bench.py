@@ -17,6 +17,7 @@ from cluster.ids import BlockId, RequestId
 from cluster.knowledge.prefill_cost import PrefillCost
 from cluster.request import Sampling
 from cluster.scheduling.plan import Chunk
+from cluster.scheduling.stages import StageTimes
 
 ALPHAS = (0, 512, 2048, 8192)
 BETAS = (1, 16, 128)
@@ -26,12 +27,11 @@ _ATTENDED_BLOCKS = 64
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Seconds of a step, the least of a few: whole, and of them in linear operators and in
-    attention on the device; None where the clock does not see the device."""
+    """Seconds of a step, the least of a few: whole, and `times` of them; None where the clock does
+    not see the device."""
 
     whole_s: float
-    linear_s: float | None
-    attention_s: float | None
+    times: StageTimes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,5 +106,12 @@ def _least(taken: Sequence[tuple[float, Computed]]) -> Timed:
     whole_s = min(seconds for seconds, _ in taken)
     times = [computed.times[0] for _, computed in taken if computed.times]
     if not times:
-        return Timed(whole_s, None, None)
-    return Timed(whole_s, min(t.linear_s for t in times), min(t.device_s for t in times))
+        return Timed(whole_s)
+    return Timed(
+        whole_s,
+        StageTimes(
+            min(t.linear_s for t in times),
+            min(t.device_s for t in times),
+            exchange_s=min(t.exchange_s for t in times),
+        ),
+    )

@@ -189,8 +189,7 @@ class Engine:
         finished: list[Finished] = []
         preempted: list[RequestId] = []
         if self.attention is not None:
-            self.cache.attended_in(self.attention.block_s)
-            self.scheduler.offload.costs.attended_by(self.attention.costs)
+            self._ask_host(self.attention)
         while True:
             plan = self.scheduler.plan(now_s)
             finished += plan.finished
@@ -201,6 +200,14 @@ class Engine:
                 return replace(plan, finished=tuple(finished), preempted=tuple(preempted))
             self._end_moves(plan)
             self.scheduler.damaged(damaged)
+
+    def _ask_host(self, attention: HostAttention) -> None:
+        """What it costs now, which is measured if it was not for long."""
+        costs = self.scheduler.offload.costs
+        self.cache.attended_in(attention.block_s)
+        costs.attended_by(attention.costs)
+        if costs.is_doubted and (probe := attention.probe()) is not None:
+            costs.probed(*probe)
 
     def _submit_ready(self, plan: StepPlan) -> StepPlan:
         """The plan with those of the disk's commands that are left."""
@@ -270,7 +277,7 @@ def _rest_s(plan: StepPlan, times: Sequence[StageTimes], seconds: float) -> floa
     """Of a step's seconds, those of no sub-batch; None where copies were waited for too."""
     if plan.moves:
         return None
-    return max(0.0, seconds - sum(t.linear_s + t.device_s + t.waited_s for t in times))
+    return max(0.0, seconds - sum(t.busy_s + t.waited_s for t in times))
 
 
 def _on_host(plan: StepPlan) -> Iterator[BlockId]:

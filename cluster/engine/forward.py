@@ -152,6 +152,7 @@ class Turn:
         self._last: int | None = None
         self._linear_s = 0.0
         self._device_s = 0.0
+        self._exchange_s = 0.0
 
     def take(self, layer: int) -> None:
         self._end()
@@ -159,10 +160,13 @@ class Turn:
         q, k, v = self._pass.project(layer)
         self._linear_s += self._forward.clock.now_s() - begun_s
         self._forward.gate.wait(layer)
-        begun_s = self._forward.clock.now_s()
+        if self._step.host is not None:
+            self._write_to_host(layer, self._step.host, k, v)
+        begun_s, exchange_s = self._forward.clock.now_s(), self._attention.exchange_s
         self._write(layer, k, v)
         self._attention.begin(layer, q, self._forward.cache.k[layer], self._forward.cache.v[layer])
         self._device_s += self._forward.clock.now_s() - begun_s
+        self._device_s -= self._attention.exchange_s - exchange_s
         self._last = layer
 
     def _end(self) -> None:
@@ -170,21 +174,22 @@ class Turn:
         last, self._last = self._last, None
         if last is None:
             return
-        clock, waited_s = self._forward.clock, self._attention.waited_s
-        begun_s = clock.now_s()
         o = self._attention.end(last)
-        ended_s = clock.now_s()
-        self._device_s += ended_s - begun_s - (self._attention.waited_s - waited_s)
+        begun_s = self._forward.clock.now_s()
         self._pass.finish(last, o)
-        self._linear_s += clock.now_s() - ended_s
+        self._linear_s += self._forward.clock.now_s() - begun_s
+
+    def _write_to_host(self, layer: int, rows: HostRows, k: Tensor, v: Tensor) -> None:
+        forward = self._forward
+        if forward.host is None:
+            raise InvariantBroken("rows go to the host, and there is none")
+        begun_s = forward.clock.now_s()
+        forward.host.append(layer, rows, k, v)
+        self._exchange_s += forward.clock.now_s() - begun_s
 
     def _write(self, layer: int, k: Tensor, v: Tensor) -> None:
-        """The rows' keys and values, each where its segment lies."""
-        forward, host = self._forward, self._step.host
-        if host is not None:
-            if forward.host is None:
-                raise InvariantBroken("rows go to the host, and there is none")
-            forward.host.append(layer, host, k, v)
+        """Keys and values of the rows that lie on the device."""
+        forward = self._forward
         if self._rows is not None:
             k, v = k[self._rows], v[self._rows]
         if len(self._slots):
@@ -199,7 +204,13 @@ class Turn:
     def times(self) -> StageTimes:
         """Of all layers; what follows them is no sub-batch's."""
         attention = self._attention
-        return StageTimes(self._linear_s, self._device_s, attention.busy_s, attention.waited_s)
+        return StageTimes(
+            self._linear_s,
+            self._device_s,
+            attention.busy_s,
+            attention.waited_s,
+            self._exchange_s + attention.exchange_s,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,5 +67,9 @@ class HostAttention:
             return self.own
         return self.bench.costs(worker, is_beside=True)
 
+    def probe(self) -> tuple[int, int, float] | None:
+        """As `HostBench.probe`, of whoever attends now."""
+        return self.bench.probe(self.port)
+
     def close(self) -> None:
         self.port.close()

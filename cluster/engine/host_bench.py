@@ -3,6 +3,8 @@ process's."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,15 +20,19 @@ from cluster.blocks.segment import Home, SegmentView
 from cluster.clock import Clock
 from cluster.engine.tiers.host_arena import HostArena
 from cluster.ids import BlockId
-from cluster.scheduling.stages import Curve, HostCosts, measured_curve
+from cluster.scheduling.curves import Curve, measured_curve
+from cluster.scheduling.stages import HostCosts
 
 _BLOCKS = 16
 _ROWS = 8
 _REPEATS = 3
+# Of a probe, which whoever is served meanwhile waits for.
+_PROBE_ROWS = 4
+_PROBE_LAYERS = 2
 
 
 class Taken(NamedTuple):
-    """Seconds of all layers, the least of a few: there and back, and computing there."""
+    """Seconds: there and back, and computing there."""
 
     whole_s: float
     busy_s: float
@@ -71,24 +77,42 @@ class HostBench:
         }
         return HostCosts(measured_curve(points), row_s, is_beside)
 
+    @torch.inference_mode()
+    def probe(self, port: AttentionPort) -> tuple[int, int, float] | None:
+        """Rows, keys that they attend, and the seconds that all layers of them would take, by a few
+        in one layer; None: nothing there may be read."""
+        blocks = self._blocks()[:_PROBE_ROWS]
+        if not blocks:
+            return None
+        plan = _plan(_PROBE_ROWS, blocks)
+        taken = self._layers(port, plan, [0] * _PROBE_LAYERS)
+        seconds = min(each.busy_s for each in taken) * self.arena.layout.shape.num_layers
+        return _PROBE_ROWS, _PROBE_ROWS * len(blocks) * BLOCK_TOKENS, seconds
+
     def _busy_s(self, port: AttentionPort, rows: int, blocks: tuple[BlockId, ...]) -> float:
         return self._taken(port, _plan(rows, blocks)).busy_s
 
     @torch.inference_mode()
     def _taken(self, port: AttentionPort, plan: PartPlan) -> Taken:
+        num_layers = self.arena.layout.shape.num_layers
+        taken = self._layers(port, plan, [*range(num_layers)] * _REPEATS)
+        repeats = [taken[i : i + num_layers] for i in range(0, len(taken), num_layers)]
+        return Taken(
+            min(sum(layer.whole_s for layer in each) for each in repeats),
+            min(sum(layer.busy_s for layer in each) for each in repeats),
+        )
+
+    def _layers(self, port: AttentionPort, plan: PartPlan, layers: Iterable[int]) -> list[Taken]:
+        """Of each."""
         q = torch.zeros((len(plan.queries), self.sizes.heads, self.sizes.head_dim))
-        exchange = port.prepare(plan)
-        try:
-            taken = []
-            for _ in range(_REPEATS):
+        taken = []
+        with closing(port.prepare(plan)) as exchange:
+            for layer in layers:
                 begun_s, busy_s = self.clock.now_s(), exchange.busy_s
-                for layer in range(self.arena.layout.shape.num_layers):
-                    exchange.post(layer, q)
-                    exchange.collect(layer)
+                exchange.post(layer, q)
+                exchange.collect(layer)
                 taken.append(Taken(self.clock.now_s() - begun_s, exchange.busy_s - busy_s))
-        finally:
-            exchange.close()
-        return Taken(min(t.whole_s for t in taken), min(t.busy_s for t in taken))
+        return taken
 
     def _blocks(self) -> tuple[BlockId, ...]:
         """Some of the host, whatever lies in them, but none that is half written."""

@@ -17,15 +17,9 @@ from cluster.blocks.pool import BLOCK_TOKENS, blocks_for
 from cluster.blocks.segment import Home
 from cluster.engine.bench import Bench, Timed
 from cluster.engine.notes import note_in, remembered
+from cluster.scheduling.curves import Curve, Trend, measured_curve
 from cluster.scheduling.plan import Chunk
-from cluster.scheduling.stages import (
-    LEAST_S,
-    Curve,
-    HostCosts,
-    StageCosts,
-    keys_of,
-    measured_curve,
-)
+from cluster.scheduling.stages import HostCosts, StageCosts, keys_of
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +27,8 @@ ROWS = (1, 4, 16, 64, 128)
 # Chunks of prompts, and decoding rows: after how many tokens, and how many.
 PROMPTS = ((0, 16), (0, 128), (2048, 128))
 DECODES = ((16, 1), (512, 1), (512, 8), (2048, 8))
+# Rows beside what they attend on the host.
+EXCHANGES = (1, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +38,8 @@ class DeviceCosts:
     linear: Curve
     prefill: Curve
     decode: Curve
-    exchange_s: float
-    step_s: float
+    exchange: Curve
+    rest: Trend
 
     def with_host(self, host: HostCosts) -> StageCosts:
         return StageCosts(
@@ -52,8 +48,8 @@ class DeviceCosts:
             self.decode,
             host.keys,
             host_row_s=host.row_s,
-            exchange_s=self.exchange_s,
-            step_s=self.step_s,
+            exchange=self.exchange,
+            rest=self.rest,
             is_beside=host.is_beside,
         )
 
@@ -79,22 +75,31 @@ def measured(bench: Bench) -> DeviceCosts:
 
     def attention_s(*chunks: Chunk) -> float:
         timed = bench.timed(chunks)
-        if timed.attention_s is not None:
-            return timed.attention_s
+        if timed.times is not None:
+            return timed.times.device_s
         return timed.whole_s - linear.at(sum(len(chunk.token_ids) for chunk in chunks))
 
     room = bench.context_tokens - rows[-1]
     prompts = {(min(alpha, room), min(beta, rows[-1])) for alpha, beta in PROMPTS}
     decodes = {(min(alpha, room), min(count, rows[-1])) for alpha, count in DECODES}
-    row, beside = bench.chunk(0, 1), bench.chunk(min(BLOCK_TOKENS, room), 1, Home.HOST)
+
+    def drawn(count: int) -> Timed:
+        return bench.timed([bench.chunk(0, 1)] * count)
+
+    def exchange_s(count: int) -> float:
+        beside = bench.timed([bench.chunk(min(BLOCK_TOKENS, room), 1, Home.HOST)] * count)
+        if beside.times is not None:
+            return beside.times.exchange_s
+        return beside.whole_s - drawn(count).whole_s
+
     return DeviceCosts(
         linear,
         measured_curve({keys_of(*prompt): attention_s(bench.chunk(*prompt)) for prompt in prompts}),
         measured_curve(
             {n * (alpha + 1): attention_s(*_decode(bench, alpha, n)) for alpha, n in decodes}
         ),
-        exchange_s=max(LEAST_S, attention_s(beside) - attention_s(row)),
-        step_s=_rest_s(alone[rows[0]]),
+        measured_curve({n: exchange_s(n) for n in sorted({min(n, rows[-1]) for n in EXCHANGES})}),
+        _rest({count: drawn(count) for count in (1, rows[-1])}),
     )
 
 
@@ -105,21 +110,32 @@ def _decode(bench: Bench, alpha: int, count: int) -> list[Chunk]:
 
 
 def _linear_s(timed: Timed) -> float:
-    return timed.whole_s if timed.linear_s is None else timed.linear_s
+    return timed.whole_s if timed.times is None else timed.times.linear_s
+
+
+def _rest(drawn: Mapping[int, Timed]) -> Trend:
+    """By rows drawn, as far as a forward pass has it: without deciding and drawing."""
+    few, many = min(drawn), max(drawn)
+    few_s, many_s = (_rest_s(drawn[count]) for count in (few, many))
+    unit_s = max(0.0, many_s - few_s) / max(1, many - few)
+    return Trend(max(0.0, few_s - few * unit_s), unit_s)
 
 
 def _rest_s(timed: Timed) -> float:
-    if timed.linear_s is None or timed.attention_s is None:
-        return 0.0
-    return max(0.0, timed.whole_s - timed.linear_s - timed.attention_s)
+    return 0.0 if timed.times is None else max(0.0, timed.whole_s - timed.times.busy_s)
 
 
 def _written(costs: DeviceCosts) -> Mapping[str, object]:
-    curves = {"linear": costs.linear, "prefill": costs.prefill, "decode": costs.decode}
+    curves = {
+        "linear": costs.linear,
+        "prefill": costs.prefill,
+        "decode": costs.decode,
+        "exchange": costs.exchange,
+    }
     content: dict[str, object] = {
         name: {"points": curve.points, "seconds": curve.seconds} for name, curve in curves.items()
     }
-    return {**content, "exchange_s": costs.exchange_s, "step_s": costs.step_s}
+    return {**content, "rest": {"base_s": costs.rest.base_s, "unit_s": costs.rest.unit_s}}
 
 
 def _read(content: Mapping[str, Any]) -> DeviceCosts:
@@ -131,6 +147,6 @@ def _read(content: Mapping[str, Any]) -> DeviceCosts:
         curve("linear"),
         curve("prefill"),
         curve("decode"),
-        exchange_s=float(content["exchange_s"]),
-        step_s=float(content["step_s"]),
+        curve("exchange"),
+        Trend(float(content["rest"]["base_s"]), float(content["rest"]["unit_s"])),
     )

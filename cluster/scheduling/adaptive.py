@@ -11,8 +11,7 @@
 Beside prompts that are spread only the rows of answers count: what is left of a prompt comes
 anyway.
 Nobody on the host goes without a row for more than `progress_steps` steps. What the costs say of
-the host is doubted when it was not measured for long while requests wait: they fall until it is
-tried again, and after a trial that did not pay the next comes after twice as long.
+the host is doubted when it was not measured for long while requests wait: then it is probed.
 """
 
 from __future__ import annotations
@@ -21,19 +20,24 @@ from dataclasses import dataclass, field
 
 from cluster.blocks.pool import blocks_for
 from cluster.blocks.segment import Home
-from cluster.scheduling.balance import Balance, Split, counts
-from cluster.scheduling.draft import Draft, Entry, total, work_of
+from cluster.scheduling.balance import Balance, counts
+from cluster.scheduling.draft import Draft, total
+from cluster.scheduling.joining import LEAST_CHUNK, Joining
 from cluster.scheduling.limits import IterationLimits
 from cluster.scheduling.offload import Offload
 from cluster.scheduling.oldest_first import OldestFirst, due_rows, fits_device
-from cluster.scheduling.plan import PlanKind
 from cluster.scheduling.requests import Requests
 from cluster.scheduling.reuse import blocks_beyond, own_blocks
 from cluster.scheduling.sequence import Sequence
 from cluster.scheduling.stages import Work, keys_of
 
-# Another kind of plan, or another chunk, has to be better by this share.
-HYSTERESIS = 0.02
+# The host is used where it brings more rows a second by this share: who comes there is slower, and
+# moving there and back has its price.
+WORTH_SHARE = 0.05
+# Of numbers whose rates are level, within this share, the largest is best: nobody comes and goes.
+LEVEL_SHARE = 0.02
+# What the best number on the host is, is asked again after so many steps.
+ASKED_AGAIN = 16
 # Whoever has come to a host that keeps up stays for so many steps.
 LEAST_STAY = 8
 # Whoever is paged out is thought to stay for so many steps, until there is room again.
@@ -47,8 +51,8 @@ GROWTH_SHARE = 0.05
 # so many steps.
 NEARLY_FULL = 0.25
 SPREAD_STEPS = 4
-# A chunk is cut to halves of itself, and to no less than this.
-LEAST_CHUNK = 16
+# Spreading has to save this share of the linear operators' seconds.
+SPREAD_SHARE = 0.05
 
 
 @dataclass(slots=True)
@@ -57,9 +61,11 @@ class Adaptive:
     limits: IterationLimits
     offload: Offload
     _oldest_first: OldestFirst = field(init=False)
-    _last: PlanKind = field(init=False, default=PlanKind.GPU_ONLY)
-    # How many on the host are best, once it was asked in this step.
+    _joining: Joining = field(init=False)
+    # How many on the host are best, once it was asked, what was said then, and steps since.
     _most_there: int | None = field(init=False, default=None)
+    _said: str = field(init=False, default="")
+    _asked: int = field(init=False, default=0)
     # Of recent steps: rows that decode, and the work of prompts.
     _decoded: float = field(init=False, default=0.0)
     _prompt_rows: float = field(init=False, default=0.0)
@@ -67,31 +73,45 @@ class Adaptive:
 
     def __post_init__(self) -> None:
         self._oldest_first = OldestFirst(self.requests, self.limits, self)
+        self._joining = Joining(self.offload)
 
     def fill(self, draft: Draft) -> None:
         self.offload.costs.doubt(bool(self.requests.waiting))
-        self._most_there = None
+        self._asked += 1
+        if self._asked >= ASKED_AGAIN:
+            self._most_there = None
         self._page_in()
         draft.reserved = due_rows(self.requests, self.offload)
         draft.prompt_rows = self._spread()
         self._oldest_first.fill(draft)
         if draft.parked:
-            draft.parked.sort(key=lambda s: (-s.num_skipped, s.ordinal))
-            self._join(draft)
+            self._joining.join(draft)
         self._remember(draft)
 
     def _spread(self) -> int | None:
         """Prompt rows of this step; None: as many as it has room for.
 
         While others wait for room as many prompts come as answers end. Each computed at once would
-        leave the steps between them fewer rows than the weights that they read are worth; so what
-        is left of prompts is shared out over steps, the more a step the more is left.
+        leave the steps between them fewer rows than the weights that they read are worth; where
+        that costs more than it saves, what is left of prompts is shared out over steps, the more a
+        step the more is left.
         """
         running, waiting, pool = self.requests.running, self.requests.waiting, self.requests.pool
         if not waiting or self.requests.cache.num_available > NEARLY_FULL * pool.num_blocks:
             return None
         left = sum(s.num_remaining for s in running if not s.is_decoding)
-        return max(LEAST_CHUNK, (left + waiting[0].num_remaining) // SPREAD_STEPS)
+        left += waiting[0].num_remaining
+        return max(LEAST_CHUNK, left // SPREAD_STEPS) if self._is_worth_spreading(left) else None
+
+    def _is_worth_spreading(self, left: int) -> bool:
+        """Whether the linear operators take less for as many steps, each with its share of them,
+        than for one with all that it has room for and others with none."""
+        linear, running = self.offload.costs.linear, self.requests.running
+        decoding = sum(s.is_decoding and s.home is Home.DEVICE for s in running)
+        at_once = min(left, max(0, self.limits.step_tokens - decoding))
+        once_s = linear.at(decoding + at_once) + (SPREAD_STEPS - 1) * linear.at(decoding)
+        spread_s = SPREAD_STEPS * linear.at(decoding + at_once // SPREAD_STEPS)
+        return spread_s < (1.0 - SPREAD_SHARE) * once_s
 
     def _remember(self, draft: Draft) -> None:
         chunks = [entry for entry in draft.first if entry.rows > 1]
@@ -164,76 +184,37 @@ class Adaptive:
         num_there = sum(s.home is Home.HOST for s in running if s is not sequence)
         if self._most_there is None:
             others = [s for s in running if s is not sequence]
-            self._most_there = self._best_number(others, sequence, draft)
+            self._most_there, self._said = self._best_number(others, sequence)
+            self._asked = 0
+        draft.said = self._said
         return num_there < self._most_there
 
-    def _best_number(self, others: list[Sequence], sequence: Sequence, draft: Draft) -> int:
+    def _best_number(self, others: list[Sequence], sequence: Sequence) -> tuple[int, str]:
         """Of those on the host, for the most answers' rows a second, as if those to come were like
-        this one. Each decoding row brings its share of prompts."""
+        this one, and in words why. Each decoding row brings its share of prompts."""
         on_device = [s for s in others if s.home is Home.DEVICE]
         on_host = [s for s in others if s.home is Home.HOST]
         num_device, length = len(on_device), len(sequence.tokens)
-        device = Work(num_device, 0, sum(len(s.tokens) for s in on_device))
+        on_device_tokens = sum(len(s.tokens) for s in on_device)
+        device = Work(num_device, 0, on_device_tokens, drawn=num_device)
         room = self.requests.host_limit - self.requests.cache.host.num_lent
         more = min(
             room // blocks_for(length),
             len(self.requests.waiting) + 1,
             self.limits.max_running - len(others),
         )
-        parked = [Work(1, 0, 0, 1, len(s.tokens)) for s in on_host]
-        parked += [Work(1, 0, 0, 1, length)] * max(0, more)
+        parked = [Work(1, 0, 0, 1, len(s.tokens), drawn=1) for s in on_host]
+        parked += [Work(1, 0, 0, 1, length, drawn=1)] * max(0, more)
         rates = {}
         for count in counts(0, len(parked), 1.25):
             prompts = self._usual_prompts(num_device + count, sequence)
             balance = Balance(self.offload.costs, device + prompts, parked)
             seconds = balance.coarse(count, count).seconds
             rates[count] = (num_device + count) / max(seconds, 1e-12)
-        best = max(rates, key=lambda count: rates[count])
-        draft.said = f"{best} on the host: {rates[best]:.1f} rows/s, {rates[0]:.1f} without"
-        if rates[best] <= rates[0] * (1.0 + HYSTERESIS):
-            return 0
-        return min(best, 1) if self.offload.costs.is_doubted else best
-
-    # Rows of the host.
-
-    def _join(self, draft: Draft) -> None:
-        """The parked rows that the step takes, and in which sub-batch."""
-        works = [work_of(s, len(s.tokens)) for s in draft.parked]
-        forced = sum(s.num_skipped >= self.offload.progress_steps - 1 for s in draft.parked)
-        room = max(draft.budget, 0)
-        split = self._best(draft, works, forced, room)
-        for index in range(split.num_beside + split.num_apart):
-            sequence = draft.parked[index]
-            batch = draft.first if index < split.num_beside else draft.second
-            batch.append(Entry(sequence, len(sequence.tokens)))
-        draft.budget -= split.num_beside + split.num_apart
-        self._last = split.kind
-
-    def _best(self, draft: Draft, works: list[Work], forced: int, room: int) -> Split:
-        """Over the sizes of the last prompt's chunk, which is cut if that is better; rows that are
-        spread are given, and what counts are those of answers beside them."""
-        chunk = next((e for e in reversed(draft.first) if e.rows > LEAST_CHUNK), None)
-        if draft.prompt_rows is not None:
-            given = sum(entry.rows for entry in draft.first if entry.rows > 1)
-            return self._balance(total(draft.first), works, given).best(forced, room)
-        whole = self._balance(total(draft.first), works).best(forced, room)
-        best, end = whole, 0
-        rows = chunk.rows // 2 if chunk is not None else 0
-        while chunk is not None and rows >= LEAST_CHUNK:
-            cut = Entry(chunk.sequence, chunk.sequence.num_computed + rows)
-            first = total([cut if entry is chunk else entry for entry in draft.first])
-            split = self._balance(first, works).best(forced, room + chunk.rows - rows)
-            if split.rate > best.rate * (1.0 + HYSTERESIS):
-                best, end = split, cut.end
-            rows //= 2
-        if chunk is not None and end:
-            draft.budget += chunk.end - end
-            draft.said = f"{draft.said}; chunk of {chunk.rows} rows cut at {end}".lstrip("; ")
-            chunk.end = end
-        return best
-
-    def _balance(self, first: Work, works: list[Work], num_given: int = 0) -> Balance:
-        return Balance(self.offload.costs, first, works, self._last, HYSTERESIS, num_given)
+        most = max(rates.values())
+        best = max(count for count, rate in rates.items() if rate >= (1.0 - LEVEL_SHARE) * most)
+        said = f"{best} on the host: {rates[best]:.1f} rows/s, {rates[0]:.1f} without"
+        return (best if rates[best] > rates[0] * (1.0 + WORTH_SHARE) else 0), said
 
     # Back to the device.
 

@@ -87,13 +87,7 @@ class Balance:
     def _split(self, sums: Sequence[Work], num_beside: int, num_apart: int) -> Split:
         total, beside = sums[num_beside + num_apart], sums[num_beside]
         first = self.first + beside
-        second = Work(
-            total.rows - beside.rows,
-            total.prefill_keys - beside.prefill_keys,
-            total.device_tokens - beside.device_tokens,
-            total.host_rows - beside.host_rows,
-            total.host_tokens - beside.host_tokens,
-        )
+        second = total - beside
         seconds = self.costs.step_seconds(first, second)
         return Split(num_beside, num_apart, first.rows + second.rows - self.num_given, seconds)
 

@@ -89,24 +89,27 @@ class Draft:
 
 def work_of(sequence: Sequence, end: int) -> Work:
     rows = end - sequence.num_computed
+    drawn = int(end == len(sequence.tokens))
     if rows == 1:
         on_host = sequence.host_tokens(end)
-        return Work(1, 0, end - on_host, int(on_host > 0), on_host)
+        return Work(1, 0, end - on_host, int(on_host > 0), on_host, drawn=drawn)
     # Several rows attend their own on the device: only what is lent to them on the host is not.
     lent = zip(sequence.nodes, sequence.tables, strict=False)
     on_host = sum(node.num_tokens for node, table in lent if table.home is Home.HOST)
     keys = keys_of(sequence.num_computed, rows) - rows * on_host
-    return Work(rows, keys, 0, rows if on_host else 0, rows * on_host)
+    streamed = rows if sequence.home is Home.HOST else 0
+    return Work(rows, keys, 0, rows if on_host else 0, rows * on_host, streamed, drawn)
 
 
 def total(entries: Iterable[Entry]) -> Work:
-    rows = keys = device = host_rows = host = 0
+    rows = keys = device = host_rows = host = streamed = drawn = 0
     for entry in entries:
         sequence, end = entry.sequence, entry.end
         is_row = sequence.room_until and end - sequence.num_computed == 1
         if is_row and sequence.home is Home.DEVICE:
             rows += 1
             device += end
+            drawn += end == len(sequence.tokens)
             continue
         work = work_of(sequence, end)
         rows += work.rows
@@ -114,7 +117,9 @@ def total(entries: Iterable[Entry]) -> Work:
         device += work.device_tokens
         host_rows += work.host_rows
         host += work.host_tokens
-    return Work(rows, keys, device, host_rows, host)
+        streamed += work.streamed_rows
+        drawn += work.drawn
+    return Work(rows, keys, device, host_rows, host, streamed, drawn)
 
 
 def chunk_of(entry: Entry) -> Chunk:

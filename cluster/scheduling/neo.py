@@ -47,7 +47,8 @@ class Batches:
     def _slack(self, own: Work, other: Work) -> float:
         costs = self.costs
         hidden_s = costs.linear.at(other.rows) + costs.attention_s(own)
-        return hidden_s - costs.host_s(own.host_rows, own.host_tokens) - costs.exchange_s
+        exchange_s = costs.exchange.at(max(1, own.exchanged_rows))
+        return hidden_s - costs.host_s(own.host_rows, own.host_tokens) - exchange_s
 
     @property
     def device_s(self) -> float:

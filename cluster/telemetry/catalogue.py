@@ -183,7 +183,7 @@ ATTENTION_LOST = Counter(
 
 # Offloading of a GPU worker: requests on the host, and the stages of its steps.
 _BATCH = Label("batch", ("first", "second"))
-_STAGE = Label("stage", ("linear", "device_attention", "host_attention", "waited"))
+_STAGE = Label("stage", ("linear", "device_attention", "exchange", "host_attention", "waited"))
 NUM_REQUESTS_ON_HOST = Gauge(
     "thoth_num_requests_on_host",
     "Running requests whose own keys and values lie on the host.",

@@ -159,7 +159,12 @@ def _facts(step: StepRecord) -> dict[str, object]:
 
 def _on_device(batches: Iterable[SubBatch], start_s: float) -> Iterator[Slice]:
     for index, batch in enumerate(batches):
-        stages = (("linear", "linear_s"), ("attention", "device_s"), ("waiting", "waited_s"))
+        stages = (
+            ("linear", "linear_s"),
+            ("attention", "device_s"),
+            ("exchange", "exchange_s"),
+            ("waiting", "waited_s"),
+        )
         parts = list(_end_to_end(Lane.DEVICE, stages, batch, start_s))
         end_s = parts[-1].end_s if parts else start_s
         yield Slice(Lane.DEVICE, f"sub-batch {index}", start_s, end_s, _work(batch))

@@ -77,6 +77,8 @@ def _batch_to_pb(batch: SubBatch, places: _Places) -> worker_pb2.SubBatch:
             device_tokens=work.device_tokens,
             host_rows=work.host_rows,
             host_tokens=work.host_tokens,
+            streamed_rows=work.streamed_rows,
+            drawn=work.drawn,
         ),
         predicted=_stages_to_pb(batch.predicted),
         measured=None if batch.measured is None else _stages_to_pb(batch.measured),
@@ -88,7 +90,13 @@ def _batch_from_pb(message: worker_pb2.SubBatch, request_ids: Sequence[RequestId
     return SubBatch(
         request_ids=tuple(request_ids[place] for place in message.requests),
         work=Work(
-            work.rows, work.prefill_keys, work.device_tokens, work.host_rows, work.host_tokens
+            work.rows,
+            work.prefill_keys,
+            work.device_tokens,
+            work.host_rows,
+            work.host_tokens,
+            work.streamed_rows,
+            work.drawn,
         ),
         predicted=_stages_from_pb(message.predicted),
         measured=_stages_from_pb(message.measured) if message.HasField("measured") else None,
@@ -101,8 +109,11 @@ def _stages_to_pb(times: StageTimes) -> worker_pb2.StageSeconds:
         device_s=times.device_s,
         host_s=times.host_s,
         waited_s=times.waited_s,
+        exchange_s=times.exchange_s,
     )
 
 
 def _stages_from_pb(message: worker_pb2.StageSeconds) -> StageTimes:
-    return StageTimes(message.linear_s, message.device_s, message.host_s, message.waited_s)
+    return StageTimes(
+        message.linear_s, message.device_s, message.host_s, message.waited_s, message.exchange_s
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.scheduling.stages import Curve, measured_curve
+from cluster.scheduling.curves import Curve, measured_curve
 
 QUANTITIES = st.integers(0, 2**24)
 SECONDS = st.floats(0.0, 10.0)

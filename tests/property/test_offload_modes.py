@@ -14,11 +14,12 @@ from cluster.errors import InvalidArgument, Overloaded
 from cluster.ids import RequestId
 from cluster.knowledge.cache import no_cache
 from cluster.request import Request, Sampling
+from cluster.scheduling.curves import line
 from cluster.scheduling.iteration import IterationScheduler
 from cluster.scheduling.limits import IterationLimits
 from cluster.scheduling.offload import Offload, OffloadMode
 from cluster.scheduling.plan import PlanKind, StepPlan
-from cluster.scheduling.stages import StageCosts, line
+from cluster.scheduling.stages import StageCosts
 
 MODES = list(OffloadMode)
 
@@ -30,7 +31,7 @@ def random_costs(random: Random) -> StageCosts:
         prefill=line(1e-8),
         decode=line(1e-7),
         host=line(random.choice([1e-8, 1e-6, 1e-5])),
-        exchange_s=random.choice([0.0, 1e-4, 1e-2]),
+        exchange=line(0.0, random.choice([0.0, 1e-4, 1e-2])),
     )
 
 

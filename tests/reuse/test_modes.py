@@ -15,10 +15,11 @@ from cluster.engine.tiers.copies import Copier
 from cluster.ids import RequestId
 from cluster.models.config import decoder_config
 from cluster.request import Request, Sampling
+from cluster.scheduling.curves import line
 from cluster.scheduling.limits import IterationLimits
 from cluster.scheduling.offload import Offload, OffloadMode
 from cluster.scheduling.plan import PlanKind
-from cluster.scheduling.stages import StageCosts, StageTimes, Work, line
+from cluster.scheduling.stages import StageCosts, StageTimes, Work
 from tests.engines import Hands, hands_of_every_backend
 from tests.reuse.machines import Case, random_build
 from tests.reuse.rigs import Build, Tiers, beside_every_step

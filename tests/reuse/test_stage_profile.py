@@ -15,17 +15,10 @@ from cluster.engine.bench import Bench
 from cluster.engine.forward import Computed
 from cluster.engine.stage_profile import DeviceCosts, device_costs
 from cluster.engine.step import Step
-from cluster.scheduling.stages import (
-    Curve,
-    HostCosts,
-    StageCosts,
-    StageTimes,
-    Work,
-    keys_of,
-    line,
-)
+from cluster.scheduling.curves import Curve, Trend, line
+from cluster.scheduling.stages import HostCosts, StageCosts, StageTimes, Work, keys_of
 
-ROW_S, KEY_S, EXCHANGE_S, STEP_S = 1.0, 1e-3, 0.25, 2.0
+ROW_S, KEY_S, EXCHANGE_S, STEP_S, DRAWN_S = 1.0, 1e-3, 0.25, 2.0, 0.125
 NOBODY = HostCosts(Curve((16,), [3.0]), 0.5, is_beside=True)
 
 
@@ -45,9 +38,12 @@ class Staged:
         self.num_steps += 1
         linear_s = ROW_S * len(step.token_ids)
         attention_s = KEY_S * int((step.positions + 1).sum())
-        attention_s += EXCHANGE_S if step.attention.fold is not None else 0.0
-        self.clock.advance(linear_s + attention_s + STEP_S)
-        times = (StageTimes(linear_s, attention_s),) if self.is_seen else ()
+        num_beside = 0 if step.attention.fold is None else len(step.attention.fold.rows)
+        exchange_s = EXCHANGE_S * (1 + num_beside) if num_beside else 0.0
+        rest_s = STEP_S + DRAWN_S * len(step.draws)
+        self.clock.advance(linear_s + attention_s + exchange_s + rest_s)
+        seen = StageTimes(linear_s, attention_s, exchange_s=exchange_s)
+        times = (seen,) if self.is_seen else ()
         return Computed(torch.zeros(1, 1), times)
 
 
@@ -65,17 +61,20 @@ def test_each_stage_has_its_own_seconds() -> None:
     for alpha, count in ((16, 1), (512, 8), (2048, 8)):
         keys = count * (alpha + 1)
         assert costs.decode.at(keys) == pytest.approx(KEY_S * keys)
-    assert costs.step_s == pytest.approx(STEP_S)
-    # A row beside 16 tokens of the host, against a row alone.
-    assert costs.exchange_s == pytest.approx(EXCHANGE_S + 16 * KEY_S)
+    for drawn in (1, 16, 100):
+        assert costs.rest.at(drawn) == pytest.approx(STEP_S + DRAWN_S * drawn)
+    for exchanged in (1, 8, 64):
+        assert costs.exchange.at(exchanged) == pytest.approx(EXCHANGE_S * (1 + exchanged))
 
 
 def test_where_the_whole_alone_is_seen_attention_is_what_a_step_takes_longer() -> None:
     costs = profile(Staged(ManualClock(), is_seen=False))
-    alone_s = STEP_S + ROW_S * 128 + KEY_S * keys_of(0, 128)
+    alone_s = STEP_S + DRAWN_S + ROW_S * 128 + KEY_S * keys_of(0, 128)
     assert costs.linear.at(128) == pytest.approx(alone_s)
     assert costs.prefill.at(keys_of(2048, 128)) == pytest.approx(KEY_S * 2048 * 128)
-    assert costs.step_s == 0.0
+    # A row beside 16 tokens of the host, against a row alone.
+    assert costs.exchange.at(1) == pytest.approx(2 * EXCHANGE_S + 16 * KEY_S)
+    assert costs.rest.at(100) == 0.0
 
 
 def test_a_small_pool_and_a_short_context_bound_what_is_tried() -> None:
@@ -113,16 +112,19 @@ def test_the_host_s_part_is_of_whoever_attends_there() -> None:
 
 def test_what_was_measured_wrong_at_start_comes_right() -> None:
     """The exchange ten times too dear, and nothing known of what follows the layers."""
-    alone, beside = Work(8, 0, 800), Work(4, 0, 0, 4, 400)
-    true = StageCosts(line(1e-3), line(1e-6), line(1e-5), line(1e-6), exchange_s=5e-4, step_s=2e-3)
-    costs = StageCosts(line(1e-3), line(1e-6), line(1e-5), line(1e-6), exchange_s=5e-3)
-    for _ in range(50):
-        costs.observed((alone, beside), (true.times(alone), true.times(beside)), rest_s=2e-3)
+    alone, beside = Work(8, 0, 800, drawn=8), Work(4, 0, 0, 4, 400, drawn=4)
+    curves = line(1e-3), line(1e-6), line(1e-5), line(1e-6)
+    true = StageCosts(*curves, exchange=line(1e-4, 1e-4), rest=Trend(2e-3, 1e-4))
+    costs = StageCosts(*curves, exchange=line(1e-3, 1e-3))
+    for i in range(100):
+        first = replace(alone, drawn=8 - i % 4)
+        rest_s = true.rest.at(first.drawn + beside.drawn)
+        costs.observed((first, beside), (true.times(first), true.times(beside)), rest_s)
     assert costs.step_seconds(alone, beside) == pytest.approx(
         true.step_seconds(alone, beside), rel=0.02
     )
-    assert costs.exchange_s == pytest.approx(5e-4, rel=0.02)
-    assert costs.step_s == pytest.approx(2e-3, rel=0.02)
+    assert costs.exchange.at(4) == pytest.approx(5e-4, rel=0.02)
+    assert costs.rest.at(20) == pytest.approx(4e-3, rel=0.05)
 
 
 def test_a_disturbed_measurement_does_not_lift_those_of_more() -> None:

@@ -7,9 +7,10 @@ import pytest
 
 from benchmarks.offload_sim_clock import Step, published_s
 from cluster.blocks.pool import BLOCK_TOKENS
+from cluster.scheduling.curves import Curve
 from cluster.scheduling.offload import OffloadMode
 from cluster.scheduling.plan import PlanKind
-from cluster.scheduling.stages import Curve, StageTimes, Work
+from cluster.scheduling.stages import StageTimes, Work
 from tests.simulation.engines import (
     PROGRESS_STEPS,
     Size,

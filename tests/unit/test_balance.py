@@ -7,7 +7,8 @@ from random import Random
 import pytest
 
 from cluster.scheduling.balance import Balance, counts
-from cluster.scheduling.stages import StageCosts, Work, line
+from cluster.scheduling.curves import line
+from cluster.scheduling.stages import StageCosts, Work
 
 
 def random_balance(random: Random) -> Balance:
@@ -16,7 +17,7 @@ def random_balance(random: Random) -> Balance:
         prefill=line(1e-8),
         decode=line(random.choice([1e-7, 5e-7])),
         host=line(random.choice([2e-7, 1e-6, 5e-6])),
-        exchange_s=random.choice([0.0, 1e-3]),
+        exchange=line(0.0, random.choice([0.0, 1e-3])),
     )
     first = Work(random.randint(0, 40), 0, random.randint(0, 40_000))
     parked = [Work(1, 0, 0, 1, random.randint(100, 2000)) for _ in range(random.randint(1, 40))]

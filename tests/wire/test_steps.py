@@ -27,6 +27,8 @@ def test_steps_are_the_same_on_the_other_side(steps: tuple[StepRecord, ...]) -> 
 
 def test_as_many_steps_as_are_remembered_fit_into_one_message() -> None:
     ids = tuple(RequestId(f"req-{n:024x}") for n in range(256))
-    batch = SubBatch(ids[:128], Work(128, 1, 2**30, 128, 2**30), StageTimes(1, 1, 1, 1))
+    batch = SubBatch(
+        ids[:128], Work(128, 1, 2**30, 128, 2**30, 128, 128), StageTimes(1, 1, 1, 1, 1)
+    )
     step = StepRecord(1e6, 1.0, said="x" * 80, batches=(batch, batch), first_tokens=ids[:4])
     assert len(steps_to_pb((step,) * 1024, 1.0).SerializeToString()) * 8 < 8 * 2**20

@@ -679,6 +679,8 @@ class StepWork(_message.Message):
     DEVICE_TOKENS_FIELD_NUMBER: _builtins.int
     HOST_ROWS_FIELD_NUMBER: _builtins.int
     HOST_TOKENS_FIELD_NUMBER: _builtins.int
+    STREAMED_ROWS_FIELD_NUMBER: _builtins.int
+    DRAWN_FIELD_NUMBER: _builtins.int
     rows: _builtins.int
     prefill_keys: _builtins.int
     """Pairs of a prompt's row and a key that it attends on the device."""
@@ -687,6 +689,10 @@ class StepWork(_message.Message):
     host_rows: _builtins.int
     """Rows that attend anything on the host, and the keys that they attend there."""
     host_tokens: _builtins.int
+    streamed_rows: _builtins.int
+    """Rows of prompts whose own keys and values go to the host."""
+    drawn: _builtins.int
+    """Rows whose next token is drawn."""
     def __init__(
         self,
         *,
@@ -695,10 +701,12 @@ class StepWork(_message.Message):
         device_tokens: _builtins.int = ...,
         host_rows: _builtins.int = ...,
         host_tokens: _builtins.int = ...,
+        streamed_rows: _builtins.int = ...,
+        drawn: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_tokens", b"device_tokens", "host_rows", b"host_rows", "host_tokens", b"host_tokens", "prefill_keys", b"prefill_keys", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_tokens", b"device_tokens", "drawn", b"drawn", "host_rows", b"host_rows", "host_tokens", b"host_tokens", "prefill_keys", b"prefill_keys", "rows", b"rows", "streamed_rows", b"streamed_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -714,6 +722,7 @@ class StageSeconds(_message.Message):
     DEVICE_S_FIELD_NUMBER: _builtins.int
     HOST_S_FIELD_NUMBER: _builtins.int
     WAITED_S_FIELD_NUMBER: _builtins.int
+    EXCHANGE_S_FIELD_NUMBER: _builtins.int
     linear_s: _builtins.float
     device_s: _builtins.float
     """Attention on the device."""
@@ -721,6 +730,8 @@ class StageSeconds(_message.Message):
     """Attention on the host."""
     waited_s: _builtins.float
     """Of the device, waiting for the host."""
+    exchange_s: _builtins.float
+    """Of the device, exchanging rows with the host: q, k and v there, states back."""
     def __init__(
         self,
         *,
@@ -728,10 +739,11 @@ class StageSeconds(_message.Message):
         device_s: _builtins.float = ...,
         host_s: _builtins.float = ...,
         waited_s: _builtins.float = ...,
+        exchange_s: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_s", b"device_s", "host_s", b"host_s", "linear_s", b"linear_s", "waited_s", b"waited_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_s", b"device_s", "exchange_s", b"exchange_s", "host_s", b"host_s", "linear_s", b"linear_s", "waited_s", b"waited_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
