@@ -28,7 +28,7 @@ ROWS = (1, 4, 16, 64, 128)
 PROMPTS = ((0, 16), (0, 128), (2048, 128))
 DECODES = ((16, 1), (512, 1), (512, 8), (2048, 8))
 # Rows beside what they attend on the host.
-EXCHANGES = (1, 8)
+EXCHANGES = (1, 8, 64)
 
 
 @dataclass(frozen=True, slots=True)

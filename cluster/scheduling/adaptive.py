@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from cluster.blocks.pool import blocks_for
 from cluster.blocks.segment import Home
-from cluster.scheduling.balance import Balance, counts
+from cluster.scheduling.balance import Balance, Rates
 from cluster.scheduling.draft import Draft, total
 from cluster.scheduling.joining import LEAST_CHUNK, Joining
 from cluster.scheduling.limits import IterationLimits
@@ -43,7 +43,7 @@ LEAST_STAY = 8
 # Whoever is paged out is thought to stay for so many steps, until there is room again.
 LONG_STAY = 256
 # How long prompts and answers are remembered: what a step counts in the next.
-MEMORY = 0.98
+MEMORY = 0.99
 PRIOR_ROWS = 64.0
 # Of the device's blocks, what stays free for those that grow when somebody begins or is paged in.
 GROWTH_SHARE = 0.05
@@ -66,8 +66,9 @@ class Adaptive:
     _most_there: int | None = field(init=False, default=None)
     _said: str = field(init=False, default="")
     _asked: int = field(init=False, default=0)
-    # Of recent steps: rows that decode, and the work of prompts.
+    # Of recent steps: rows that decode, steps with prompts, and the work of those.
     _decoded: float = field(init=False, default=0.0)
+    _prompt_steps: float = field(init=False, default=0.0)
     _prompt_rows: float = field(init=False, default=0.0)
     _prompt_keys: float = field(init=False, default=0.0)
 
@@ -118,19 +119,21 @@ class Adaptive:
         num_decoded = len(draft.first) + len(draft.second) - len(chunks)
         prompts = total(chunks)
         self._decoded = MEMORY * self._decoded + num_decoded
+        self._prompt_steps = MEMORY * self._prompt_steps + bool(chunks)
         self._prompt_rows = MEMORY * self._prompt_rows + prompts.rows
         self._prompt_keys = MEMORY * self._prompt_keys + prompts.prefill_keys
 
-    def _usual_prompts(self, decoding: int, sequence: Sequence) -> Work:
-        """What a step computes of prompts beside so many that decode, as it has been lately; before
-        anything has been, as it is with this one if its answer is as long as it may be."""
+    def _usual_prompts(self, sequence: Sequence) -> tuple[float, Work]:
+        """Steps with prompts for each row that decodes, and the prompts of such a step, as it has
+        been lately; before anything has been, as if all were like this one and had answers as long
+        as they may be."""
         request = sequence.request
-        prior = request.num_prompt_tokens / request.sampling.max_tokens
-        prompt_rows = self._prompt_rows + PRIOR_ROWS * prior
-        rows = decoding * prompt_rows / (self._decoded + PRIOR_ROWS)
-        rows = min(rows, max(0, self.limits.step_tokens - decoding))
-        keys = rows * self._prompt_keys / max(1.0, self._prompt_rows)
-        return Work(round(rows), round(keys))
+        prior_steps = PRIOR_ROWS / request.sampling.max_tokens
+        steps = self._prompt_steps + prior_steps
+        rows = self._prompt_rows + prior_steps * request.num_prompt_tokens
+        each = min(round(rows / steps), self.limits.step_tokens)
+        keys = each * self._prompt_keys / max(1.0, self._prompt_rows)
+        return steps / (self._decoded + PRIOR_ROWS), Work(each, round(keys), drawn=1)
 
     # What the host is used for when the device is full.
 
@@ -191,7 +194,7 @@ class Adaptive:
 
     def _best_number(self, others: list[Sequence], sequence: Sequence) -> tuple[int, str]:
         """Of those on the host, for the most answers' rows a second, as if those to come were like
-        this one, and in words why. Each decoding row brings its share of prompts."""
+        this one, and in words why."""
         on_device = [s for s in others if s.home is Home.DEVICE]
         on_host = [s for s in others if s.home is Home.HOST]
         num_device, length = len(on_device), len(sequence.tokens)
@@ -205,12 +208,13 @@ class Adaptive:
         )
         parked = [Work(1, 0, 0, 1, len(s.tokens), drawn=1) for s in on_host]
         parked += [Work(1, 0, 0, 1, length, drawn=1)] * max(0, more)
-        rates = {}
-        for count in counts(0, len(parked), 1.25):
-            prompts = self._usual_prompts(num_device + count, sequence)
-            balance = Balance(self.offload.costs, device + prompts, parked)
-            seconds = balance.coarse(count, count).seconds
-            rates[count] = (num_device + count) / max(seconds, 1e-12)
+        prompt_steps, prompts = self._usual_prompts(sequence)
+        rates = Rates(
+            Balance(self.offload.costs, device, parked),
+            Balance(self.offload.costs, device + prompts, parked),
+            prompt_steps,
+            self.offload.progress_steps,
+        ).by_number()
         most = max(rates.values())
         best = max(count for count, rate in rates.items() if rate >= (1.0 - LEVEL_SHARE) * most)
         said = f"{best} on the host: {rates[best]:.1f} rows/s, {rates[0]:.1f} without"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from math import inf
 
 from cluster.scheduling.plan import PlanKind
 from cluster.scheduling.stages import StageCosts, Work
@@ -49,13 +50,17 @@ class Balance:
     hysteresis: float = 0.0
     num_given: int = 0
 
-    def best(self, num_forced: int = 0, most: int | None = None) -> Split:
-        """With at least the forced rows, and at most so many: from the best of a few on, by shorter
-        and shorter ways."""
+    def best(
+        self, num_forced: int = 0, most: int | None = None, around: Split | None = None
+    ) -> Split:
+        """With at least the forced rows, and at most so many: from another plan's numbers on, or
+        from the best of a few, by shorter and shorter ways."""
         least, most = self._bounds(num_forced, most)
         sums = self._sums()
-        best = self._coarse(sums, least, most)
-        way = max(1, (most - least) // 8)
+        if around is None:
+            best, way = self._coarse(sums, least, most), max(1, (most - least) // 8)
+        else:
+            best, way = self._split(sums, *self._nearest(around, least, most)), 1
         while way:
             near = _near(best, way, least, most, self.first.rows > 0)
             better = max((self._split(sums, *pair) for pair in near), key=self._score, default=best)
@@ -74,6 +79,12 @@ class Balance:
         least = min(num_forced if self.first.rows else max(1, num_forced), most)
         return least, most
 
+    def _nearest(self, split: Split, least: int, most: int) -> tuple[int, int]:
+        """Its numbers within the bounds: beside the device's batch, and apart."""
+        count = min(most, max(least, split.num_beside + split.num_apart))
+        beside = min(split.num_beside, count) if self.first.rows or split.num_beside else count
+        return beside, count - beside
+
     def _sums(self) -> list[Work]:
         return list(accumulate(self.parked, initial=Work()))
 
@@ -90,6 +101,41 @@ class Balance:
         second = total - beside
         seconds = self.costs.step_seconds(first, second)
         return Split(num_beside, num_apart, first.rows + second.rows - self.num_given, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Decoding rows a second in the long run, by how many lie on the host.
+
+    Most steps only decode; for each row of theirs there are `prompt_steps` steps with prompts
+    beside. Either kind takes as many rows of the host as are best for it. Nobody there goes without
+    a row for more than `progress_steps` steps.
+    """
+
+    decoding: Balance
+    with_prompts: Balance
+    prompt_steps: float
+    progress_steps: int
+
+    def by_number(self) -> dict[int, float]:
+        numbers = counts(0, len(self.decoding.parked), 1.25)
+        plain = {n: self.decoding.coarse(n, n) for n in numbers}
+        prompts = {n: self.with_prompts.coarse(n, n) for n in numbers}
+        own = self.decoding.first.rows
+        rates = {}
+        for number in numbers:
+            served = [n for n in numbers if n <= number]
+            row_s = min(
+                (plain[n].seconds / (own + n) for n in served if self._is_kept(number, n, own)),
+                default=inf,
+            )
+            more_s = min(prompts[n].seconds - (own + n) * row_s for n in served) if own else 0.0
+            rates[number] = 1.0 / max(row_s + self.prompt_steps * more_s, 1e-12)
+        return rates
+
+    def _is_kept(self, number: int, served: int, own: int) -> bool:
+        """What those on the host are promised; and there is a row at all."""
+        return served * self.progress_steps >= number and own + served > 0
 
 
 def _pairs(least: int, most: int, has_first: bool) -> Iterator[tuple[int, int]]:

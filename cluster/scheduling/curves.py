@@ -52,14 +52,18 @@ class Curve:
 
     def at(self, quantity: int) -> float:
         """0 for nothing."""
+        if quantity <= 0:
+            return 0.0
         points, seconds = self.points, self.seconds
-        if quantity <= 0 or len(points) == 1:
-            return self.scale * seconds[0] if quantity > 0 else 0.0
-        above = min(max(bisect_right(points, quantity), 1), len(points) - 1)
-        left, low = points[above - 1], seconds[above - 1]
-        share = max(0, quantity - left) / (points[above] - left)
-        rise = seconds[above] - low
-        return self.scale * (low + (min(share, 1.0) if rise < 0.0 else share) * rise)
+        if quantity <= points[0] or len(points) == 1:
+            return self.scale * seconds[0]
+        above = bisect_right(points, quantity)
+        if above == len(points):
+            above -= 1
+        left, low, high = points[above - 1], seconds[above - 1], seconds[above]
+        if quantity > points[above] and high < low:
+            return self.scale * high
+        return self.scale * (low + (quantity - left) / (points[above] - left) * (high - low))
 
     def observed(self, quantity: int, seconds: float, rate: float = SCALE_RATE) -> None:
         """`rate` is the share of the error by which the factor is corrected."""

@@ -21,15 +21,16 @@ HYSTERESIS = 0.02
 # waits for the prompt waits longer.
 LEAST_CHUNK = 16
 CUT_SHARE = 0.1
-# Where no cut was better, none is looked for in so many steps.
+# Where no cut was better none is looked for in so many steps; and as many times the rows of a step
+# are found from those of the step before, before they are found from all.
 LOOKED_AGAIN = 4
 
 
 @dataclass(slots=True)
 class Joining:
     offload: Offload
-    # The kind of the last plan.
-    last: PlanKind = PlanKind.GPU_ONLY
+    _last: Split | None = field(init=False, default=None)
+    _num_near: int = field(init=False, default=0)
     _rests: int = field(init=False, default=0)
 
     def join(self, draft: Draft) -> None:
@@ -37,13 +38,12 @@ class Joining:
         draft.parked.sort(key=lambda s: (-s.num_skipped, s.ordinal))
         works = [work_of(s, len(s.tokens)) for s in draft.parked]
         forced = sum(s.num_skipped >= self.offload.progress_steps - 1 for s in draft.parked)
-        split = self._best(draft, works, forced)
+        self._last = split = self._best(draft, works, forced)
         for index in range(split.num_beside + split.num_apart):
             sequence = draft.parked[index]
             batch = draft.first if index < split.num_beside else draft.second
             batch.append(Entry(sequence, len(sequence.tokens)))
         draft.budget -= split.num_beside + split.num_apart
-        self.last = split.kind
 
     def _best(self, draft: Draft, works: Many[Work], forced: int) -> Split:
         """Rows that are spread are given, and what counts are those of answers beside them."""
@@ -51,7 +51,9 @@ class Joining:
         given = 0
         if draft.prompt_rows is not None:
             given = sum(entry.rows for entry in draft.first if entry.rows > 1)
-        whole = self._balance(total(draft.first), works, given).best(forced, room)
+        self._num_near = (self._num_near + 1) % LOOKED_AGAIN
+        around = self._last if self._num_near else None
+        whole = self._balance(total(draft.first), works, given).best(forced, room, around)
         chunk = next((e for e in reversed(draft.first) if e.rows > LEAST_CHUNK), None)
         if given or chunk is None:
             return whole
@@ -83,4 +85,5 @@ class Joining:
         return best
 
     def _balance(self, first: Work, works: Many[Work], num_given: int = 0) -> Balance:
-        return Balance(self.offload.costs, first, works, self.last, HYSTERESIS, num_given)
+        last = PlanKind.GPU_ONLY if self._last is None else self._last.kind
+        return Balance(self.offload.costs, first, works, last, HYSTERESIS, num_given)

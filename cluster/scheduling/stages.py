@@ -29,6 +29,8 @@ from cluster.scheduling.curves import SCALE_RATE, Curve, Trend, bounded_ratio, l
 PATIENCE = 8
 PATIENCE_GROWTH = 2
 MOST_PATIENCE = 1024
+# What one step with the host moves its stall.
+STALL_RATE = 0.1
 # Rows that took longer than so many times what was believed after a probe belie it.
 BELIED = 1.25
 
@@ -133,6 +135,8 @@ class StageCosts:
     exchange    on the device, by rows exchanged with the host
     rest        once a step, by rows drawn: deciding, the head, drawing
     is_beside   whether the host is attended while the device computes, or after it
+    stall       by what factor rounds with the host take longer than said: of parts that vary the
+                longest takes longer than the longest does usually
     """
 
     linear: Curve
@@ -143,6 +147,7 @@ class StageCosts:
     exchange: Curve = field(default_factory=lambda: line(0.0))
     rest: Trend = field(default_factory=Trend)
     is_beside: bool = True
+    stall: float = 1.0
     # Whether a probe of the host is wanted.
     is_doubted: bool = field(init=False, default=False)
     # Steps since the host was measured last, and how many are too many.
@@ -193,8 +198,10 @@ class StageCosts:
 
     def step_seconds(self, first: Work, second: Work) -> float:
         """Of a whole step."""
-        rest_s = self.rest.at(first.drawn + second.drawn)
-        return rest_s + self.round_s(self.times(first), self.times(second))
+        layers_s = self.round_s(self.times(first), self.times(second))
+        if first.host_rows or second.host_rows:
+            layers_s *= self.stall
+        return self.rest.at(first.drawn + second.drawn) + layers_s
 
     def observed(
         self, works: Collection[Work], times: Collection[StageTimes], rest_s: float | None = None
@@ -203,6 +210,8 @@ class StageCosts:
         the head and drawing was in it."""
         if rest_s is not None:
             self.rest.observed(sum(work.drawn for work in works), rest_s)
+        if any(work.host_rows for work in works):
+            self._observe_rounds(works, times)
         self._host_age += 1
         for work, took in zip(works, times, strict=True):
             self.linear.observed(work.rows, took.linear_s)
@@ -210,6 +219,12 @@ class StageCosts:
             self._observe_attention(work, took.device_s)
             if work.host_rows:
                 self._observe_rows(work, took.host_s)
+
+    def _observe_rounds(self, works: Collection[Work], times: Collection[StageTimes]) -> None:
+        first, second = (*map(self.times, works), StageTimes())[:2]
+        took_s = sum(each.busy_s + each.waited_s for each in times)
+        ratio = bounded_ratio(took_s, self.round_s(first, second))
+        self.stall = max(1.0, self.stall + STALL_RATE * (ratio - self.stall))
 
     def _observe_attention(self, work: Work, seconds: float) -> None:
         """Attention of prompts and of decoding rows is measured together, and corrected in

@@ -124,6 +124,21 @@ def test_costs_are_of_the_worker_as_long_as_there_is_one(tiny_folder: Path, tmp_
     machine.close(ManualClock())
 
 
+@pytest.mark.skipif(not kernels_available(), reason="the kernels were not built")
+def test_a_host_that_is_wrongly_thought_dear_is_probed(tiny_folder: Path) -> None:
+    """Nobody has to lie there for it, and the answers stay."""
+    alone = assembled(tiny_folder, Backend.NATIVE, kv_blocks=FEW_BLOCKS)
+    expected, _ = crowd(alone)
+    machine = assembled(tiny_folder, Backend.NATIVE, OffloadMode.ADAPTIVE, FEW_BLOCKS)
+    costs = machine.engine.scheduler.offload.costs
+    costs.host.scale = 1e6
+    answers, _ = crowd(machine)
+    assert answers == expected
+    assert costs.host.scale < 0.5e6
+    for each in (alone, machine):
+        each.close(ManualClock())
+
+
 def test_without_a_host_tier_there_is_no_mode_but_the_device_alone(
     tiny_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

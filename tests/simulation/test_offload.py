@@ -93,6 +93,16 @@ def test_a_host_that_becomes_slower_is_noticed_within_twenty_steps() -> None:
     assert last.plan.why.seconds == pytest.approx(last.seconds, rel=0.5)
 
 
+def test_a_host_that_became_quicker_while_nobody_was_there_is_noticed() -> None:
+    believed = true_costs()
+    believed.host.scale *= 1000
+    run = arrive(engine(ADAPTIVE, PRESSED, believed), load(200, 40, 500))
+    kinds = [run.step().plan.why.kind for _ in range(300)]
+    assert set(kinds[:8]) == {PlanKind.GPU_ONLY}
+    assert set(kinds) - {PlanKind.GPU_ONLY}
+    assert believed.host.at(10_000) == pytest.approx(run.truth.host.at(10_000), rel=0.1)
+
+
 @OFFLOADING
 @pytest.mark.parametrize(
     "size",
