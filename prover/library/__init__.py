@@ -21,7 +21,7 @@ from prover.syntax.problem import parse
 
 THEORIES = (
     *("attention", "prefill", "batching", "decoding"),
-    *("tree", "eviction", "recency", "blocks", "swap"),
+    *("keys", "tree", "eviction", "recency", "blocks", "swap"),
 )
 
 
