@@ -16,6 +16,7 @@ from importlib.resources import files
 from typing import Any
 
 from prover.checker import Verified, verify
+from prover.errors import Rejected
 from prover.program import Program, Statement
 from prover.syntax.problem import parse
 
@@ -41,7 +42,8 @@ class Law:
     def verify(self) -> Verified:
         """What the certificate proves. Raises Rejected where that is not the law."""
         verified = verify(self.program, self.certificate)
-        assert verified.statement == self.statement
+        if verified.statement != self.statement:
+            raise Rejected(f"it proves {verified.statement.name}")
         return verified
 
 
