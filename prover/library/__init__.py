@@ -22,7 +22,7 @@ from prover.syntax.problem import parse
 
 THEORIES = (
     *("attention", "prefill", "batching", "decoding"),
-    *("keys", "tree", "eviction", "recency", "blocks", "swap"),
+    *("keys", "tree", "eviction", "recency", "blocks", "swap", "copies"),
 )
 
 

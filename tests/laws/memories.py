@@ -1,4 +1,4 @@
-"""The laws of `swap` and the moves between the device's blocks and the host's."""
+"""The laws of `swap` and `copies` and the moves between the device's blocks and the host's."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cluster.engine.kv_cache import KvCache
+from cluster.engine.tiers.copies import Copies, Rows
 from cluster.engine.tiers.host_arena import HostArena
 from cluster.engine.tiers.moves import Mover
+from cluster.ids import BlockId
 from cluster.knowledge.cache import KnowledgeCache
 from cluster.knowledge.node import Admission, Blocks, Node
 from tests.knowledge.caches import cache_of, compute
@@ -20,7 +22,7 @@ from tests.laws.cases import Case
 from tests.tiers.nodes import TINY, bits, new_arena, random_cache
 
 # The bits of a node's keys and values on the device and on the host.
-Copies = tuple[bytes | None, bytes | None]
+Held = tuple[bytes | None, bytes | None]
 NUM_BLOCKS = 24
 
 
@@ -56,7 +58,7 @@ class Memories:
         self.cache.check()
 
     @property
-    def copies(self) -> tuple[Copies, ...]:
+    def copies(self) -> tuple[Held, ...]:
         device = [*self.device.k, *self.device.v]
         host = [*self.arena.k, *self.arena.v]
         return tuple((_content(device, n.device), _content(host, n.host)) for n in self.nodes)
@@ -129,3 +131,55 @@ def copied_once(data: st.DataObject) -> Case:
         memories.swap_in()
         memories.swap_out()
         return Case(values, memories.copies, once)
+
+
+# copies: a memory is pairs of a block and its content
+
+
+Writes = tuple[tuple[int, int], ...]
+Move = tuple[Blocks, Blocks]
+NO_ROWS = Rows.of([])
+RUBBISH = {"rubbish": lambda: -1}
+
+
+def copied(moves: Sequence[Move], source: Writes, target: Writes, is_out: bool) -> Writes:
+    """The target, after copies that go together, out of the device or into it."""
+    one, other = (torch.tensor([[x] for _, x in memory]) for memory in (source, target))
+    rows = Rows.of(moves)
+    if is_out:
+        Copies([[(one, other)]], rows, NO_ROWS).copy_all()
+    else:
+        Copies([[(other, one)]], NO_ROWS, rows).copy_all()
+    return tuple(enumerate(other.flatten().tolist()))
+
+
+def same_memory(one: Writes, other: Writes) -> bool:
+    """The last write of a block comes first."""
+    return dict(reversed(one)) == dict(reversed(other))
+
+
+def draw_blocks(data: st.DataObject, count: int) -> Blocks:
+    numbers = data.draw(st.permutations(range(9)))
+    return tuple(map(BlockId, numbers[:count]))
+
+
+def untouched(data: st.DataObject) -> Case:
+    count, is_out = data.draw(st.integers(0, 8)), data.draw(st.booleans())
+    sources = draw_blocks(data, count)
+    *targets, b = draw_blocks(data, count + 1)
+    source, target = tuple(enumerate(range(10, 19))), tuple(enumerate(range(20, 29)))
+    after = copied([(sources, tuple(targets))], source, target, is_out)
+    values = {"b": b, "as": sources, "bs": targets, "from": source, "to": target}
+    return Case(values, dict(after)[b], dict(target)[b], RUBBISH)
+
+
+def together(data: st.DataObject) -> Case:
+    count, is_out = data.draw(st.integers(0, 9)), data.draw(st.booleans())
+    sources, targets = draw_blocks(data, count), draw_blocks(data, count)
+    cut = data.draw(st.integers(0, count))
+    first, then = (sources[:cut], targets[:cut]), (sources[cut:], targets[cut:])
+    source, target = tuple(enumerate(range(10, 19))), tuple(enumerate(range(20, 29)))
+    left = copied([first, then], source, target, is_out)
+    right = copied([first], source, copied([then], source, target, is_out), is_out)
+    values = dict(zip(("as", "bs", "cs", "ds"), (*first, *then), strict=True))
+    return Case({**values, "from": source, "to": target}, left, right, RUBBISH, same_memory)

@@ -21,6 +21,7 @@ from cluster.blocks.pool import BlockPool
 from cluster.engine.engine import Engine
 from cluster.engine.forward import EagerForward
 from cluster.engine.step import lay_out
+from cluster.engine.tiers.copies import Copies, Rows
 from cluster.engine.tiers.moves import Mover
 from cluster.knowledge.cache import KnowledgeCache
 from cluster.knowledge.device_tier import DeviceTier, subtree
@@ -44,6 +45,7 @@ WANTED = "a forest: nodes that lie there; `wanted`: a set of documents"
 ORDER = "a list: documents in the order in which they make room"
 FREE = "a list: blocks in the order in which they are given out"
 COPIES = "a content: the bits of a node's blocks in each layer"
+WRITES = "a memory: what each block holds; the last write of a block counts"
 
 attend, fold = ReferenceAttention.attend, ReferenceBackend.fold
 across = SpreadAttention.attend
@@ -94,6 +96,8 @@ BINDINGS = (
     Bound("swap.faithful_out", (evict, move), COPIES, memories.faithful_out),
     Bound("swap.faithful_again", (evict, load, move), COPIES, memories.faithful_again),
     Bound("swap.copied_once", (evict, load, move), COPIES, memories.copied_once),
+    Bound("copies.untouched", (Rows.of, Copies.copy), WRITES, memories.untouched),
+    Bound("copies.together", (Rows.of, Copies.copy), WRITES, memories.together),
 )
 # What no function of the cluster does.
 OF_THE_MODEL_ALONE = {"decoding.accepted"}
