@@ -15,7 +15,7 @@ from prover.terms import BOOL, INT, Sort
 IGNORED = {"set-logic", "set-info", "set-option", "check-sat", "get-model", "get-info", "exit"}
 
 # Commands of our own language; no atom of a file begins with a space.
-TOTAL, EQUATION = " total", " equation"
+TOTAL, EQUATION, NAMED = " total", " equation", " named"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Signature:
     )
     functions: dict[str, FunctionTemplate] = field(default_factory=dict)
     assertions: list[Node] = field(default_factory=list)
-    goals: list[Node] = field(default_factory=list)
+    goals: dict[str, Node] = field(default_factory=dict)
     equations: list[Node] = field(default_factory=list)
     total: list[str] = field(default_factory=list)
     assertions_define: bool = True
@@ -136,7 +136,7 @@ def _take_negated_goal(signature: Signature) -> None:
     for index in reversed(range(len(signature.assertions))):
         node = signature.assertions[index]
         if node.head == "not" and len(node.items) == 2:
-            signature.goals.append(node.items[1])
+            _add_goal(signature, node.items[1])
             del signature.assertions[index]
             return
 
@@ -322,7 +322,20 @@ def _goal(signature: Signature, node: Node) -> None:
     if len(node.items) == 3:
         word = Node("par", (), node.offset)
         formula = Node("", (word, *node.items[1:]), node.offset, True)
-    signature.goals.append(formula)
+    _add_goal(signature, formula)
+
+
+def _named_goal(signature: Signature, node: Node) -> None:
+    _, name, formula = node.items
+    if name.text in signature.goals:
+        raise signature.source.error("a goal of this name is there already", name)
+    signature.goals[name.text] = formula
+
+
+def _add_goal(signature: Signature, formula: Node) -> None:
+    """Under a name that no other has: who names a goal cannot write a dash."""
+    number = len(signature.goals) + 1
+    signature.goals[f"goal-{number}" if number > 1 else "goal"] = formula
 
 
 def _define_constant(signature: Signature, node: Node) -> None:
@@ -343,6 +356,7 @@ _COMMANDS: dict[str, tuple[tuple[int, ...], Callable[[Signature, Node], None]]] 
     "define-funs-rec": ((2,), _define_functions),
     TOTAL: ((3,), _declare_total),
     EQUATION: ((2,), _equation),
+    NAMED: ((2,), _named_goal),
     "assert": ((1,), _assert),
     "assert-not": ((1, 2), _goal),
     "prove": ((1,), _goal),

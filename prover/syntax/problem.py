@@ -72,8 +72,7 @@ def assemble(signature: Signature) -> Program:
     # A premise becomes an assumption of all goals, so it is read where there is one goal alone.
     premises: list[Statement] | None = [] if len(signature.goals) == 1 else None
     goals = tuple(
-        statement(elaborator, f"goal-{index}" if index > 1 else "goal", node, premises)
-        for index, node in enumerate(signature.goals, 1)
+        statement(elaborator, name, node, premises) for name, node in signature.goals.items()
     )
     by_equations = define_by_equations(elaborator)
     elaborator.functions.run_waiting()

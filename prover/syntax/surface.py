@@ -11,12 +11,13 @@
     free likes(elem): bool
     assume even(zero)
     prove forall xs: list, ys: list. len(app(xs, ys)) = plus(len(xs), len(ys))
-    prove forall x: nat, y: nat. leq(x, y) => leq(x, succ(y))
+    prove grows: forall x: nat, y: nat. leq(x, y) => leq(x, succ(y))
 
 Sorts are names, `bool`, `int`, or functions `a -> b`. Terms are names, numbers, calls `f(a, b)`,
 `if c then a else b`, `a = b`, `a != b`, `not a`, `a and b`, `a or b`, `a => b`, and `a + b`,
 `a - b`, `a * b`, `a < b`, `a <= b` on int. A comment begins with #. An equation ends where the next
-one begins. What is read becomes the same nodes as an S-expression's, with the same places.
+one begins. A goal may have a name. What is read becomes the same nodes as an S-expression's, with
+the same places.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from prover.syntax.declarations import EQUATION, TOTAL, Signature, declare
+from prover.syntax.declarations import EQUATION, NAMED, TOTAL, Signature, declare
 from prover.syntax.sexpr import MOST_NESTED, Node, Source
 
 _TOKEN = re.compile(r"\s+|#[^\n]*|(->|=>|!=|<=|[()=|,:.+*<-]|[A-Za-z_][A-Za-z0-9_']*|[0-9]+)")
@@ -48,6 +49,11 @@ class _Tokens:
     @property
     def next(self) -> Node:
         return self.words[self.index]
+
+    @property
+    def after(self) -> Node:
+        """The word after the next."""
+        return self.words[min(self.index + 1, len(self.words) - 1)]
 
     def take(self, *wanted: str) -> Node:
         """The next word, which must be one of these where some are given."""
@@ -159,7 +165,11 @@ def _assume_command(tokens: _Tokens, word: Node) -> Node:
 
 
 def _prove_command(tokens: _Tokens, word: Node) -> Node:
-    return _list(word, "prove", _formula(tokens))
+    if tokens.after.text != ":":
+        return _list(word, "prove", _formula(tokens))
+    name = tokens.name()
+    tokens.take(":")
+    return _list(word, NAMED, name, _formula(tokens))
 
 
 def _equation(tokens: _Tokens) -> Node:

@@ -147,6 +147,14 @@ def test_our_own_language_says_the_same() -> None:
     )
 
 
+def test_a_goal_of_our_own_language_may_have_a_name() -> None:
+    text = b"prove 1 = 1\nprove same: 2 = 2\nprove forall x: int. x = x\nprove goal: 3 = 3"
+    with pytest.raises(SourceError, match="4:7: goal: a goal of this name is there already"):
+        parse(text, "own.prove")
+    program = parse(text.replace(b"goal:", b"last:"), "own.prove")
+    assert [goal.name for goal in program.goals] == ["goal", "same", "goal-3", "last"]
+
+
 @pytest.mark.parametrize(
     ("text", "place", "says"),
     [
@@ -187,6 +195,8 @@ def test_an_error_has_line_column_and_construct(text: str, place: str, says: str
         ("fun f(int): int\nf(x) = x ? 1", "2:10", "unexpected '?'"),
         ("fun f: int\nf = " + "(" * 5000, "2:1005", "nested deeper"),
         ("sort s\nprove forall x: t. x = x", "2:17", "unknown sort"),
+        ("prove a: 1 = 1\nprove a: 2 = 2", "2:7", "a: a goal of this name is there already"),
+        ("prove goal-7: 1 = 1", "1:13", "found :"),
     ],
 )
 def test_an_error_in_our_own_language_has_its_place(text: str, place: str, says: str) -> None:
