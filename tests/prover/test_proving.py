@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from prover.errors import Failed, Unusable
 from prover.program import Equality
-from prover.proving import Outcome, Problem, Settings, prove, prove_all
+from prover.proving import Outcome, Problem, Proving, Settings, prove, prove_all
 from prover.verdict import Budget, Proved, Reason, Refuted, Unknown
 
 # A second, and what a process waits for its turn on cores that others share.
@@ -158,6 +159,32 @@ def test_every_goal_has_its_outcome_whatever_the_number_of_jobs(tmp_path: Path) 
 def test_what_cannot_be_used_is_raised_by_the_library() -> None:
     with pytest.raises(Unusable, match=r"^<text>.prove:1:6: expected a name, found the end$"):
         prove("prove")
+
+
+def test_the_goals_of_a_problem_are_proved_one_after_the_other() -> None:
+    text = f"{RIGHT_ZERO}\nprove forall x: nat. plus(x, zero) = zero"
+    proving = Proving(Problem("two.prove", text.encode()), Settings())
+    first = proving.prove_next()
+    assert (first.goal, type(first.verdict)) == ("goal", Proved)
+    assert not proving.is_done
+    second = proving.prove_next()
+    assert (second.goal, type(second.verdict)) == ("goal-2", Refuted)
+    assert proving.is_done
+    unreadable = Proving(Problem("no.prove", b"prove"), Settings())
+    assert isinstance(unreadable.prove_next().verdict, Unusable)
+    assert unreadable.is_done
+
+
+@pytest.mark.usefixtures("searching")
+def test_another_thread_ends_a_search() -> None:
+    settings = Settings(budget=Budget(seconds=60.0), search="ignores")
+    proving = Proving(Problem("a.prove", RIGHT_ZERO.encode()), settings)
+    stopper = threading.Timer(1.5, proving.stop)
+    stopper.start()
+    began_s = time.monotonic()
+    assert proving.prove_next().verdict == Unknown(Reason.TIMEOUT)
+    assert time.monotonic() - began_s < 1.5 + SHARED_S
+    stopper.join()
 
 
 @pytest.mark.usefixtures("searching")
