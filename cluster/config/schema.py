@@ -202,6 +202,30 @@ class RetrieverConfig(Section):
     candidates: Count = Field(50, description="Chunks taken from each ranking before fusion.")
 
 
+class ProverConfig(Section):
+    """Proofs that functional programs are equal. Each goal is searched in a process of its own."""
+
+    count: int = Field(1, ge=0, description="Number of provers; without one proofs are refused.")
+    processes: Count | None = Field(
+        None,
+        description="Goals searched side by side, per prover; by default half of the cores.",
+    )
+    max_waiting: int = Field(
+        64, ge=0, description="Problems that may wait; one more is refused with retry-after."
+    )
+    time_limit_s: Seconds = Field(10.0, description="For each goal, when a call gives none.")
+    max_time_limit_s: Seconds = Field(
+        300.0, description="Longest time that a call may ask for each goal."
+    )
+    memory_bytes: Count = Field(2**30, description="For each goal, when a call gives none.")
+    max_memory_bytes: Count = Field(
+        2**31, description="Most memory that a call may ask for each goal."
+    )
+    max_problem_bytes: int = Field(
+        2**18, ge=1, le=2**18, description="Largest problem, in bytes of UTF-8."
+    )
+
+
 class GatewayConfig(Section):
     """The public door: HTTP and gRPC."""
 
@@ -250,6 +274,7 @@ class ThothConfig(Section):
     cache: CacheConfig = Field(default_factory=CacheConfig)
     offload: OffloadConfig = Field(default_factory=OffloadConfig)
     retriever: RetrieverConfig = Field(default_factory=RetrieverConfig)
+    prover: ProverConfig = Field(default_factory=ProverConfig)
     gateway: GatewayConfig = Field(default_factory=GatewayConfig)
     supervisor: SupervisorConfig = Field(default_factory=SupervisorConfig)
 

@@ -103,7 +103,7 @@ def test_a_killed_supervisor_finds_everyone_again(on_ray: Running) -> None:
         time.sleep(8)
         assert client.ask(QUESTION, max_tokens=8).text
     # Its own address has changed; the list it writes is where it was.
-    everyone = {"gpu_worker-0", "retriever", "scheduler", "supervisor"}
+    everyone = {"gpu_worker-0", "prover-0", "retriever", "scheduler", "supervisor"}
     until_s = time.monotonic() + BACK_S
     while not set(pages_of(on_ray)) >= everyone:
         assert time.monotonic() < until_s, pages_of(on_ray)
