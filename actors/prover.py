@@ -10,9 +10,10 @@ caller that leaves takes the process with it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import partial
 
 from actors.proofs import problem_of, record_of, settings_of
 from actors.roles import Site, Station
@@ -34,7 +35,7 @@ from cluster.wire.serving import CallContext, streaming
 from protos.thoth.v1 import prover_pb2 as pb
 from protos.thoth.v1 import prover_pb2_grpc
 from prover.errors import Unusable
-from prover.proving import Outcome, Proving
+from prover.proving import Proving
 
 _GIB = 2**30
 # Weight of the newest duration in the running mean.
@@ -102,25 +103,22 @@ class Prover:
             deadline_s = self._clock.now_s() + (asked_s or self._default_timeout_s)
             with self._seat(proving):
                 while not proving.is_done:
-                    outcome = record_of(await self._next(proving, deadline_s), request)
+                    work = partial(_prove_next, proving, request)
+                    outcome = await self._in_turn(work, deadline_s)
                     self._count(outcome)
                     yield outcome
 
-    async def _next(self, proving: Proving, deadline_s: float) -> Outcome:
+    async def _in_turn(self, work: Callable[[], GoalOutcome], deadline_s: float) -> GoalOutcome:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(deadline_s - self._clock.now_s()), self._turn():
-                outcome = await loop.run_in_executor(self._threads, proving.prove_next)
+                outcome = await loop.run_in_executor(self._threads, work)
         except TimeoutError:
             raise DeadlineExceeded(
                 "the time given for all goals has passed", field="timeout_s"
             ) from None
         if self._is_stopping:
             raise Starting("the prover is being stopped")
-        if isinstance(outcome.verdict, Unusable):
-            raise InvalidArgument(
-                str(outcome.verdict), field="text", limit="what can be read, and does define"
-            )
         return outcome
 
     @asynccontextmanager
@@ -183,6 +181,16 @@ class Prover:
             raise
         finally:
             self._problems.labels(label).inc()
+
+
+def _prove_next(proving: Proving, request: pb.ProveRequest) -> GoalOutcome:
+    """In a thread: it waits for a process, and certificates may be long."""
+    outcome = proving.prove_next()
+    if isinstance(outcome.verdict, Unusable):
+        raise InvalidArgument(
+            str(outcome.verdict), field="text", limit="what can be read, and does define"
+        )
+    return record_of(outcome, request)
 
 
 def _label(error: ThothError) -> str:

@@ -8,10 +8,10 @@ from cluster.config.schema import (
     ModelConfig,
     ProverConfig,
     RetrieverConfig,
-    Section,
     SupervisorConfig,
     ThothConfig,
 )
+from cluster.config.section import Section
 
 __all__ = [
     "AttentionWorkerConfig",

@@ -7,30 +7,11 @@ back here.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-
-
-def _parted(value: object) -> object:
-    """Flags and variables are text: names with commas between them, or nothing at all."""
-    if isinstance(value, str):
-        return tuple(name.strip() for name in value.split(",") if name.strip())
-    return value
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_parted)]
-Tiers = Annotated[tuple[Literal["device", "host", "disk"], ...], BeforeValidator(_parted)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: frozen, and strict about names."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from cluster.config.section import Count, Names, Port, Seconds, Section, Tiers
 
 
 class ModelConfig(Section):
@@ -224,6 +205,13 @@ class ProverConfig(Section):
     max_problem_bytes: int = Field(
         2**18, ge=1, le=2**18, description="Largest problem, in bytes of UTF-8."
     )
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        for name in ("time_limit_s", "memory_bytes"):
+            if getattr(self, name) > getattr(self, f"max_{name}"):
+                raise ValueError(f"{name} is above max_{name}")
+        return self
 
 
 class GatewayConfig(Section):

@@ -19,7 +19,6 @@ from prover.verdict import Budget, Proved, Reason, Refuted, Unknown
 
 # A second, and what a process waits for its turn on cores that others share.
 SHARED_S = 4.0
-ROOT = Path(__file__).parents[2]
 NAT = """data nat = zero | succ(nat)
 fun plus(nat, nat): nat
 plus(zero, y) = y
@@ -187,8 +186,11 @@ def test_another_thread_ends_a_search() -> None:
     stopper.join()
 
 
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.usefixtures("searching")
-def test_nothing_runs_on_after_an_interrupt(searching: Path) -> None:
+def test_nothing_runs_on_after_an_interrupt_or_a_kill(
+    searching: Path, sent: signal.Signals
+) -> None:
     (searching / "notes.py").write_text(
         "import os, pathlib, time\ndef search(*given):\n"
         f"    pathlib.Path({str(searching / 'pid')!r}).write_text(str(os.getpid()))\n"
@@ -199,7 +201,7 @@ def test_nothing_runs_on_after_an_interrupt(searching: Path) -> None:
         f"text = {RIGHT_ZERO!r}.encode()\n"
         "list(prove_all([Problem('a.prove', text)], Settings(search='notes')))"
     )
-    paths = os.pathsep.join([str(ROOT), str(searching)])
+    paths = os.pathsep.join([str(searching), *sys.path])
     process = subprocess.Popen(
         [sys.executable, "-c", script],
         env={**os.environ, "PYTHONPATH": paths},
@@ -207,7 +209,7 @@ def test_nothing_runs_on_after_an_interrupt(searching: Path) -> None:
     )
     noted = searching / "pid"
     _wait_until(lambda: noted.exists() and noted.read_text() != "")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     assert process.wait(timeout=10) != 0
     _wait_until(lambda: not Path(f"/proc/{noted.read_text()}").exists())
 
