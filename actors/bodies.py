@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from actors.attention_worker import AttentionWorker
 from actors.gpu_worker import GpuWorker
+from actors.prover import Prover
 from actors.retriever import Retriever
 from actors.roles import Body, Site
 from actors.scheduler import Scheduler
@@ -18,6 +19,8 @@ def make_body(desired: Desired, site: Site, config: ThothConfig) -> Body:
             return Scheduler(site=site, config=config)
         case Role.RETRIEVER:
             return Retriever(site=site, config=config)
+        case Role.PROVER:
+            return Prover(site=site, config=config)
         case Role.GPU_WORKER:
             return GpuWorker(site=site, config=config)
         case Role.ATTENTION_WORKER:

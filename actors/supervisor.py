@@ -62,7 +62,8 @@ def desired_members(config: ThothConfig) -> tuple[Desired, ...]:
         for i in range(attention.count)
     )
     others = (Desired(Role.SCHEDULER, "scheduler"), Desired(Role.RETRIEVER, "retriever"))
-    return (*others, *workers, *attending)
+    provers = (Desired(Role.PROVER, f"prover-{i}") for i in range(config.prover.count))
+    return (*others, *workers, *attending, *provers)
 
 
 class Supervisor:

@@ -2,13 +2,14 @@
 
 The task comes pickled on standard input, and on standard output come `Goals` and then what was
 found, or in place of either the error that a person should see. The process bounds its own memory
-and, should nobody wait for it any more, its own CPU time.
+and CPU time, and ends when whoever began it has.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import pickle
 import resource
 import sys
@@ -33,6 +34,7 @@ from prover.verdict import Budget, Proved, Reason, Refuted, Unknown, Verdict
 _STACK_BYTES = 1 << 27  # what is nested deep is pickled by recursion
 _FRAMES = 20_000
 _SPARE_CPU_S = 5
+_LOOK_S = 0.25  # between two looks at whether somebody waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +123,12 @@ def main() -> None:
     threading.stack_size(_STACK_BYTES)
     sys.setrecursionlimit(_FRAMES)
     worker = threading.Thread(target=_answer, args=(task, sys.stdout.buffer))
+    parent = os.getppid()
     worker.start()
-    worker.join()
+    while worker.is_alive():
+        worker.join(_LOOK_S)
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 def _answer(task: Task, out: BinaryIO) -> None:

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from prover.attempt import Found, Goals, Message, Task
@@ -96,11 +96,41 @@ def prove_all(problems: Sequence[Problem], settings: Settings) -> Iterator[Outco
 
 
 def _outcomes(problem: Problem, settings: Settings, running: _Running) -> list[Outcome]:
-    search = settings.search or f"prover.search.{settings.mode}"
-    of = search, settings.budget, settings.seed, settings.memory_bytes, problem.data
-    first, goals = running.attempt(Task(problem.file, 0, *of))
-    others = range(1, len(goals))
-    return [first, *(running.attempt(Task(problem.file, number, *of))[0] for number in others)]
+    proving = Proving(problem, settings, running)
+    outcomes = []
+    while not proving.is_done:
+        outcomes.append(proving.prove_next())
+    return outcomes
+
+
+class Proving:
+    """The goals of one problem, one after the other; another thread may stop it at any time."""
+
+    def __init__(
+        self, problem: Problem, settings: Settings, running: _Running | None = None
+    ) -> None:
+        search = settings.search or f"prover.search.{settings.mode}"
+        of = search, settings.budget, settings.seed, settings.memory_bytes, problem.data
+        self._next = Task(problem.file, 0, *of)
+        self._running = running or _Running()
+        self._goals: Mapping[str, str] = {"": ""}  # what cannot be read has an outcome as a whole
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every goal has its outcome."""
+        return self._next.number >= len(self._goals)
+
+    def prove_next(self) -> Outcome:
+        """What comes of the next goal. One that was stopped has timed out."""
+        outcome, goals = self._running.attempt(self._next)
+        self._goals = goals or self._goals
+        goal, statement = list(self._goals.items())[self._next.number]
+        self._next = replace(self._next, number=self._next.number + 1)
+        return replace(outcome, goal=goal, statement=statement)
+
+    def stop(self) -> None:
+        """Kills the process that is at work; none is begun any more."""
+        self._running.stop()
 
 
 class _Running:
@@ -139,10 +169,12 @@ class _Running:
         ) as process:
             self._processes[process.pid] = process
             try:
+                if self._stopped:  # since it was begun: `stop` has not seen it
+                    return b"", False
                 limit_s = task.budget.seconds + GRACE_S
                 told = pickle.dumps([_ROOT, *sys.path]) + pickle.dumps(task)
                 output, _ = process.communicate(told, timeout=limit_s)
-                return output, True
+                return output, not self._stopped
             except subprocess.TimeoutExpired:
                 process.kill()
                 return process.communicate()[0], False

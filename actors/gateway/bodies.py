@@ -161,6 +161,27 @@ class RetrieveBody(StrictBody):
     filters: dict[str, Text] = Field(default_factory=dict)
 
 
+class ProveBody(StrictBody):
+    """POST /v1/prove."""
+
+    text: Text = Field(description="Definitions and goals.")
+    name: Text | None = Field(None, description="What messages call it, as a file is called.")
+    language: Text | None = Field(
+        None, description="smt_lib (with TIP) or prove; by default as the text begins."
+    )
+    mode: Text | None = Field(None, description="directed, enumerative or portfolio.")
+    time_limit_s: Real | None = Field(None, description="Seconds for each goal.")
+    steps: Whole | None = Field(None, description="Inference steps for each goal.")
+    memory_bytes: Whole | None = Field(None, description="Memory for each goal.")
+    seed: Whole | None = Field(
+        None, description="The same seed and steps give the same verdicts and certificates."
+    )
+    certificate: bool = Field(False, description="Whether proofs come as data to be replayed.")
+    explanation: bool = Field(False, description="Whether proofs come in words.")
+    stream: bool = Field(False, description="Server-sent events, one for each goal.")
+    timeout_s: Real | None = Field(None, description="Seconds for all goals together.")
+
+
 class CollectionBody(StrictBody):
     """POST /v1/collections."""
 

@@ -15,15 +15,16 @@ from actors.gateway.model import ServedModel, load_served_model
 from actors.gateway.outcomes import Outcomes
 from actors.gateway.peers import Peers
 from actors.gateway.stopwatch import Stopwatch
-from actors.gateway.validation import check_ask, check_retrieval, spelled
+from actors.gateway.validation import check_ask, check_retrieval, check_timeout, spelled
 from actors.roles import Site, Station
 from cluster.config import ThothConfig
-from cluster.errors import Starting
+from cluster.errors import Starting, ThothError, Unsupported
 from cluster.ids import RequestId, new_request_id
 from cluster.request import RetrievalOptions
 from cluster.retrieval.records import ScoredChunk
 from cluster.scheduling.membership import Role
 from cluster.wire.answers import Finished, StreamEvent
+from protos.thoth.v1 import prover_pb2
 
 # Without these an answer cannot be had.
 _NEEDED = (Role.SCHEDULER, Role.GPU_WORKER, Role.RETRIEVER)
@@ -116,6 +117,30 @@ class Gateway:
         """Passes one call of DocumentsService on to the retriever, message in and message out."""
         with self._admission.slot():
             return await self._ready_means.peers.documents(method, request)
+
+    async def prove(
+        self, request: prover_pb2.ProveRequest
+    ) -> AsyncGenerator[prover_pb2.ProveResponse, None]:
+        """Outcomes as a prover finds them, and the last event. Closing the generator ends the
+        search."""
+        limits, request_id = self.config.gateway, self.new_request_id()
+        try:
+            with self._admission.slot():
+                timeout_s = limits.default_timeout_s
+                if request.HasField("timeout_s"):
+                    timeout_s = request.timeout_s
+                check_timeout(timeout_s, limits)
+                if not self.config.prover.count:
+                    raise Unsupported("no prover belongs to this cluster", limit="prover.count")
+                deadline_s = self.clock.now_s() + timeout_s
+                async with aclosing(self._ready_means.peers.prove(request, deadline_s)) as events:
+                    async for event in events:
+                        if event.HasField("finished"):
+                            event.finished.request_id = request_id
+                        yield event
+        except ThothError as error:
+            error.request_id = request_id
+            raise
 
     @property
     def _ready_means(self) -> Means:

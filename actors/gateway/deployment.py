@@ -57,6 +57,10 @@ class GatewayReplica:
         async for response in self.servicer.StreamChat(request, grpc_context):
             yield response
 
+    async def Prove(self, request: bytes, grpc_context: Any) -> AsyncIterator[Any]:
+        async for response in self.servicer.Prove(request, grpc_context):
+            yield response
+
     Chat = _unary("Chat")
     Retrieve = _unary("Retrieve")
     ListModels = _unary("ListModels")

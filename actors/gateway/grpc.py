@@ -22,7 +22,7 @@ from cluster.wire.generation import finish_reason_to_pb, timings_to_pb, usage_to
 from cluster.wire.logprobs import logprob_to_pb
 from cluster.wire.serving import CallContext, GrpcServer, streaming, unary
 from protos.thoth.v1 import documents_pb2 as pb
-from protos.thoth.v1 import gateway_pb2, types_pb2
+from protos.thoth.v1 import gateway_pb2, prover_pb2, types_pb2
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -51,7 +51,7 @@ def _forwarded(kind: type[Request], response_kind: type[Response]) -> Method[Res
 
 
 class GatewayServicer:
-    """GatewayService and DocumentsService; requests come as bytes (see `services`)."""
+    """GatewayService, DocumentsService, ProverService; requests come as bytes (see `services`)."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
@@ -87,6 +87,15 @@ class GatewayServicer:
         return gateway_pb2.RetrieveResponse(
             chunks=map(chunk_to_pb, chunks), retrieval_s=retrieval_s
         )
+
+    @streaming(lambda detail: prover_pb2.ProveResponse(error=detail))
+    async def Prove(
+        self, request: bytes, context: CallContext
+    ) -> AsyncIterator[prover_pb2.ProveResponse]:
+        message = self.read(request, prover_pb2.ProveRequest, context)
+        async with aclosing(self.gateway.prove(message)) as events:
+            async for event in events:
+                yield event
 
     @unary(gateway_pb2.ListModelsResponse)
     async def ListModels(

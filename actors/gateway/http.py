@@ -1,4 +1,4 @@
-"""The HTTP door: OpenAI's chat API, retrieval and documents, health and metrics."""
+"""The HTTP door: OpenAI's chat API, retrieval and documents, proofs, health and metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from actors.gateway import http_chat, http_documents
+from actors.gateway import http_chat, http_documents, http_prove
 from actors.gateway.auth import Caller
 from actors.gateway.body import Gateway
 from actors.gateway.http_schema import describe_bodies
@@ -55,6 +55,7 @@ def build_routes(gateway: Callable[[], Gateway]) -> FastAPI:
     app.include_router(_inspection_routes(gateway), dependencies=guard)
     app.include_router(http_chat.routes(gateway), dependencies=guard)
     app.include_router(http_documents.routes(gateway), dependencies=guard)
+    app.include_router(http_prove.routes(gateway), dependencies=guard)
     app.add_exception_handler(ThothError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_bad_parameter)

@@ -7,9 +7,15 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from actors.gateway.bodies import ChatCompletionBody, CollectionBody, DocumentsBody, RetrieveBody
+from actors.gateway.bodies import (
+    ChatCompletionBody,
+    CollectionBody,
+    DocumentsBody,
+    ProveBody,
+    RetrieveBody,
+)
 
-_BODIES = (ChatCompletionBody, RetrieveBody, CollectionBody, DocumentsBody)
+_BODIES = (ChatCompletionBody, RetrieveBody, CollectionBody, DocumentsBody, ProveBody)
 _REF = "#/components/schemas/{model}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,14 +11,15 @@ from typing import Any, TypeVar
 import grpc
 
 from cluster.clock import Clock
-from cluster.errors import DeadlineExceeded, Lost, Starting
+from cluster.errors import DeadlineExceeded, Lost, Overloaded, Starting
 from cluster.request import Request, RetrievalOptions
 from cluster.retrieval.records import ScoredChunk
+from cluster.scheduling.membership import Role
 from cluster.wire.documents import chunk_from_pb
 from cluster.wire.generation import request_to_pb
 from cluster.wire.members import Lease
-from cluster.wire.status import from_rpc_error
-from protos.thoth.v1 import retriever_pb2, scheduler_pb2, worker_pb2
+from cluster.wire.status import from_detail, from_rpc_error
+from protos.thoth.v1 import prover_pb2, retriever_pb2, scheduler_pb2, worker_pb2
 
 # How long a request waits for a part that is being restarted: a worker loads its model meanwhile.
 PATIENCE_S = 60.0
@@ -31,6 +32,7 @@ _GRACE_S = 2.0
 _DOCUMENTS_TIMEOUT_S = 300.0
 
 Answer = TypeVar("Answer")
+ProveCall = grpc.aio.UnaryStreamCall[prover_pb2.ProveRequest, prover_pb2.ProveResponse]
 GenerateCall = grpc.aio.UnaryStreamCall[worker_pb2.GenerateRequest, worker_pb2.GenerateResponse]
 
 
@@ -66,6 +68,7 @@ class Peers:
     def __init__(self, lease: Lease, clock: Clock) -> None:
         self._lease = lease
         self._clock = clock
+        self._num_proofs = 0
 
     async def search(
         self, options: RetrievalOptions, query: str, deadline_s: float
@@ -141,6 +144,46 @@ class Peers:
         stub_method = getattr(self._lease.documents(), method)
         return await answered(stub_method(request, timeout=_DOCUMENTS_TIMEOUT_S))
 
+    async def prove(
+        self, request: prover_pb2.ProveRequest, deadline_s: float
+    ) -> AsyncGenerator[prover_pb2.ProveResponse, None]:
+        """The outcomes and the last event of a prover. One that is lost before its first outcome is
+        replaced; closing the generator ends the search.
+
+        Raises what the prover says, and Lost when it dies between two outcomes.
+        """
+        call, event = await self.patiently(
+            lambda: self._begin_proving(request, deadline_s), deadline_s
+        )
+        try:
+            while not event.HasField("finished"):
+                yield event
+                event = await _proved(call)
+            yield event
+        finally:
+            call.cancel()
+
+    async def _begin_proving(
+        self, request: prover_pb2.ProveRequest, deadline_s: float
+    ) -> tuple[ProveCall, prover_pb2.ProveResponse]:
+        """The first event of the first prover, from the next in turn on, that is not full."""
+        provers = self._lease.ready(Role.PROVER)
+        self._num_proofs += 1
+        refusal: Overloaded | None = None
+        for i in range(len(provers)):
+            prover = provers[(self._num_proofs + i) % len(provers)]
+            left_s = self.left_s(deadline_s)
+            request.timeout_s = left_s
+            call = self._lease.prover(prover.address).Prove(request, timeout=left_s + _GRACE_S)
+            try:
+                return call, await _proved(call)
+            except Overloaded as error:
+                refusal = error
+            except BaseException:
+                call.cancel()
+                raise
+        raise refusal or Starting("no prover is ready", retry_after_s=2.0)
+
     async def patiently(
         self,
         ask: Callable[[], Awaitable[Answer]],
@@ -167,3 +210,13 @@ class Peers:
         if left_s <= 0:
             raise DeadlineExceeded("the time given for the answer has passed", field="timeout_s")
         return left_s
+
+
+async def _proved(call: ProveCall) -> prover_pb2.ProveResponse:
+    """The next event. Raises the error that is one."""
+    event = await answered(call.read())
+    if not isinstance(event, prover_pb2.ProveResponse):
+        raise Lost("the prover ended a search without its last event")
+    if event.HasField("error"):
+        raise from_detail(event.error)
+    return event

@@ -13,11 +13,12 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
-from protos.thoth.v1 import documents_pb2, gateway_pb2
+from protos.thoth.v1 import documents_pb2, gateway_pb2, prover_pb2
 
 SERVICES: tuple[ServiceDescriptor, ...] = (
     gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"],
     documents_pb2.DESCRIPTOR.services_by_name["DocumentsService"],
+    prover_pb2.DESCRIPTOR.services_by_name["ProverService"],
 )
 
 

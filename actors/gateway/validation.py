@@ -41,9 +41,14 @@ def check_ask(ask: Ask, limits: GatewayConfig, model: ServedModel) -> None:
     if call.retrieval is not None:
         with nested("retrieval"):
             check_retrieval(call.retrieval, query_of(call, call.retrieval), limits.max_top_k)
-    if not 0 < call.timeout_s <= limits.max_timeout_s:
+    check_timeout(call.timeout_s, limits)
+
+
+def check_timeout(timeout_s: float, limits: GatewayConfig) -> None:
+    """Raises InvalidArgument."""
+    if not 0 < timeout_s <= limits.max_timeout_s:
         raise InvalidArgument(
-            f"timeout_s is {call.timeout_s}, which is not in (0, {limits.max_timeout_s}]",
+            f"timeout_s is {timeout_s}, which is not in (0, {limits.max_timeout_s}]",
             field="timeout_s",
             limit=f"above 0, at most {limits.max_timeout_s} s (gateway.max_timeout_s)",
         )

@@ -14,6 +14,7 @@ from cluster.client.policy import DEFAULT_ENDPOINT, RetryPolicy
 from cluster.client.sync import Client
 from cluster.client.sync_connection import Stream
 from cluster.errors import ThothError
+from cluster.proofs import GoalOutcome, ProofVerdict, UnknownReason
 from cluster.request import CachedTokens, ChatRole, FinishReason, Message, Timings, Usage
 from cluster.retrieval.records import Citation, Collection, Document, ScoredChunk, UpsertResult
 from cluster.wire.answers import (
@@ -31,6 +32,7 @@ from cluster.wire.answers import (
     TokenLogprob,
     Upserted,
 )
+from cluster.wire.proofs import Proofs, ProveOptions
 
 __all__ = [
     "DEFAULT_ENDPOINT",
@@ -53,7 +55,11 @@ __all__ = [
     "Endpoints",
     "FinishReason",
     "Finished",
+    "GoalOutcome",
     "Message",
+    "ProofVerdict",
+    "Proofs",
+    "ProveOptions",
     "Retrieved",
     "RetryPolicy",
     "ScoredChunk",
@@ -64,6 +70,7 @@ __all__ = [
     "ThothError",
     "Timings",
     "TokenLogprob",
+    "UnknownReason",
     "UpsertResult",
     "Upserted",
     "Usage",

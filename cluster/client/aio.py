@@ -19,7 +19,7 @@ from cluster.client.calls import (
 from cluster.client.policy import DEFAULT_TIMEOUT_S, RetryPolicy, Target, checked_timeout_s
 from cluster.request import Message
 from cluster.retrieval.records import Collection, Document
-from cluster.wire import public
+from cluster.wire import proofs, public
 from cluster.wire.answers import (
     Answer,
     AskOptions,
@@ -28,6 +28,7 @@ from cluster.wire.answers import (
     ServedModel,
     Upserted,
 )
+from cluster.wire.proofs import Proofs, ProveOptions
 
 
 class AsyncCollections:
@@ -131,7 +132,7 @@ class AsyncClient:
         """The answer to a question or a conversation, event by event."""
         turns = question_messages(messages) if isinstance(messages, str) else to_messages(messages)
         timeout_s = self._timeout_s(options)
-        call = public.stream_chat(turns, checked_options(options), timeout_s)
+        call = public.stream_chat(turns, checked_options(options, AskOptions), timeout_s)
         return AsyncStream(self._connection, call, timeout_s)
 
     async def retrieve(
@@ -148,10 +149,20 @@ class AsyncClient:
     async def models(self) -> tuple[ServedModel, ...]:
         return await self._connection.run(public.list_models())
 
+    async def prove(self, text: str, **options: Unpack[ProveOptions]) -> Proofs:
+        """What comes of every goal of a problem in SMT-LIB, TIP or Thoth's own language.
+
+        Raises InvalidArgument with file, line and column for a problem that is of no use. A task
+        that is cancelled takes the search with it.
+        """
+        timeout_s = self._timeout_s(options)
+        call = proofs.prove(text, checked_options(options, ProveOptions), timeout_s)
+        return await self._connection.collect(call, timeout_s)
+
     async def _chat(self, messages: Sequence[Message], options: AskOptions) -> Answer:
         timeout_s = self._timeout_s(options)
-        call = public.chat(messages, checked_options(options), timeout_s)
+        call = public.chat(messages, checked_options(options, AskOptions), timeout_s)
         return await self._connection.run(call, timeout_s)
 
-    def _timeout_s(self, options: AskOptions) -> float:
+    def _timeout_s(self, options: AskOptions | ProveOptions) -> float:
         return checked_timeout_s(options.get("timeout_s", self._connection.timeout_s))

@@ -11,7 +11,7 @@ from typing import Self, TypeAlias, TypeVar
 
 import grpc
 
-from cluster.client.calls import StreamReader
+from cluster.client.calls import StreamReader, to_proofs
 from cluster.client.policy import (
     CHANNEL_OPTIONS,
     Attempts,
@@ -22,6 +22,7 @@ from cluster.client.policy import (
 from cluster.clock import MonotonicClock
 from cluster.errors import ThothError
 from cluster.wire.answers import Answer, Finished, StreamEvent
+from cluster.wire.proofs import ProofEvent, Proofs
 from cluster.wire.requests import Call
 
 Reply = TypeVar("Reply")
@@ -67,9 +68,33 @@ class AsyncConnection:
                 failure = self.target.explain(error)
             await asyncio.sleep(attempts.pause_s(failure))
 
-    def open(self, call: Call[StreamEvent | ThothError], left_s: float) -> StreamCall:
+    async def collect(self, call: Call[ProofEvent], timeout_s: float) -> Proofs:
+        """Reads outcomes to their end, from the beginning again where one try did not come there:
+        nobody has seen a part of them."""
+        attempts = self.attempts(timeout_s)
+        while True:
+            try:
+                return to_proofs(await self._read_all(call, attempts.remaining_s()))
+            except ThothError as error:
+                failure = error
+            await asyncio.sleep(attempts.pause_s(failure))
+
+    async def _read_all(self, call: Call[ProofEvent], left_s: float) -> list[ProofEvent]:
+        """Every event; what the transport fails with is the last."""
+        running, events = self.open(call, left_s), list[ProofEvent]()
+        try:
+            async for event in running:
+                events.append(event)
+        except grpc.aio.AioRpcError as error:
+            if not events or not isinstance(events[-1], ThothError):
+                events.append(self.target.explain(error))
+        finally:
+            running.cancel()
+        return events
+
+    def open(self, call: Call[Reply], left_s: float) -> grpc.aio.UnaryStreamCall[bytes, Reply]:
         """Starts a streaming call, once."""
-        method: grpc.aio.UnaryStreamMultiCallable[bytes, StreamEvent | ThothError]
+        method: grpc.aio.UnaryStreamMultiCallable[bytes, Reply]
         method = self._channel().unary_stream(call.method, response_deserializer=call.read)
         return method(
             call.request, timeout=transport_timeout_s(left_s), metadata=self.target.metadata(left_s)

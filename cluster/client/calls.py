@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from cluster.errors import InvalidArgument, Lost, Refused, ThothError, TooLarge
+from cluster.proofs import GoalOutcome
 from cluster.request import ChatRole, Message
 from cluster.retrieval.records import Document, UpsertResult
 from cluster.wire.answers import (
@@ -21,6 +23,7 @@ from cluster.wire.answers import (
     Upserted,
 )
 from cluster.wire.choices import Choices
+from cluster.wire.proofs import ProofEvent, Proofs, ProofsFinished, ProveOptions
 from cluster.wire.public import EncodedDocument, encode_document, upsert_documents
 from cluster.wire.requests import Call
 from cluster.wire.serving import MAX_MESSAGE_BYTES
@@ -34,9 +37,12 @@ BATCH_BYTES = 4 * 2**20
 Turn = Message | Mapping[str, str]
 
 
-def checked_options(options: AskOptions) -> AskOptions:
+Options = TypeVar("Options", AskOptions, ProveOptions)
+
+
+def checked_options(options: Options, known: type[Options]) -> Options:
     """Raises TypeError for a name that is none, as a call with plain arguments would."""
-    unknown = sorted(set(options) - set(AskOptions.__annotations__))
+    unknown = sorted(set(options) - set(known.__annotations__))
     if unknown:
         raise TypeError(f"unexpected keyword argument {unknown[0]!r}")
     return options
@@ -131,6 +137,18 @@ def joined(parts: Iterable[Upserted]) -> Upserted:
         results.extend(part.results)
         sequence = part.sequence
     return Upserted(tuple(results), sequence)
+
+
+def to_proofs(events: Sequence[ProofEvent]) -> Proofs:
+    """A stream of outcomes that was read to its end. Raises the error that it ended in, and Lost
+    where it just stops."""
+    last = events[-1] if events else None
+    if isinstance(last, ThothError):
+        raise last
+    if not isinstance(last, ProofsFinished):
+        raise Lost("the stream ended without its last event")
+    outcomes = tuple(event for event in events if isinstance(event, GoalOutcome))
+    return Proofs(outcomes, last.request_id, last.seconds)
 
 
 class StreamReader:

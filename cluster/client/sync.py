@@ -21,7 +21,7 @@ from cluster.client.policy import DEFAULT_TIMEOUT_S, RetryPolicy, Target, checke
 from cluster.client.sync_connection import Connection, Stream
 from cluster.request import Message
 from cluster.retrieval.records import Collection, Document
-from cluster.wire import public
+from cluster.wire import proofs, public
 from cluster.wire.answers import (
     Answer,
     AskOptions,
@@ -30,6 +30,7 @@ from cluster.wire.answers import (
     ServedModel,
     Upserted,
 )
+from cluster.wire.proofs import Proofs, ProveOptions
 
 
 class Collections:
@@ -153,7 +154,7 @@ class Client:
         """The answer to a question or a conversation, event by event."""
         turns = question_messages(messages) if isinstance(messages, str) else to_messages(messages)
         timeout_s = self._timeout_s(options)
-        call = public.stream_chat(turns, checked_options(options), timeout_s)
+        call = public.stream_chat(turns, checked_options(options, AskOptions), timeout_s)
         return Stream(self._connection, call, timeout_s)
 
     def retrieve(
@@ -170,10 +171,19 @@ class Client:
     def models(self) -> tuple[ServedModel, ...]:
         return self._connection.run(public.list_models())
 
+    def prove(self, text: str, **options: Unpack[ProveOptions]) -> Proofs:
+        """What comes of every goal of a problem in SMT-LIB, TIP or Thoth's own language.
+
+        Raises InvalidArgument with file, line and column for a problem that is of no use.
+        """
+        timeout_s = self._timeout_s(options)
+        call = proofs.prove(text, checked_options(options, ProveOptions), timeout_s)
+        return self._connection.collect(call, timeout_s)
+
     def _chat(self, messages: Sequence[Message], options: AskOptions) -> Answer:
         timeout_s = self._timeout_s(options)
-        call = public.chat(messages, checked_options(options), timeout_s)
+        call = public.chat(messages, checked_options(options, AskOptions), timeout_s)
         return self._connection.run(call, timeout_s)
 
-    def _timeout_s(self, options: AskOptions) -> float:
+    def _timeout_s(self, options: AskOptions | ProveOptions) -> float:
         return checked_timeout_s(options.get("timeout_s", self._connection.timeout_s))

@@ -11,7 +11,7 @@ from typing import Protocol, Self, TypeVar
 
 import grpc
 
-from cluster.client.calls import StreamReader
+from cluster.client.calls import StreamReader, to_proofs
 from cluster.client.policy import (
     CHANNEL_OPTIONS,
     Attempts,
@@ -22,17 +22,20 @@ from cluster.client.policy import (
 from cluster.clock import MonotonicClock
 from cluster.errors import ThothError
 from cluster.wire.answers import Answer, Finished, StreamEvent
+from cluster.wire.proofs import ProofEvent, Proofs
 from cluster.wire.requests import Call
 
 Reply = TypeVar("Reply")
+Event_co = TypeVar("Event_co", covariant=True)
 
 CLOSE_S = 2.0
 
 
-class RunningCall(Protocol):
+class RunningCall(Protocol[Event_co]):
     """A streaming call as the grpc package returns it."""
 
-    def __next__(self) -> StreamEvent | ThothError: ...
+    def __iter__(self) -> Iterator[Event_co]: ...
+    def __next__(self) -> Event_co: ...
     def cancel(self) -> object: ...
 
 
@@ -70,9 +73,34 @@ class Connection:
                 failure = self.target.explain(error)
             time.sleep(attempts.pause_s(failure))
 
-    def open(self, call: Call[StreamEvent | ThothError], left_s: float) -> RunningCall:
+    def collect(self, call: Call[ProofEvent], timeout_s: float) -> Proofs:
+        """Reads outcomes to their end, from the beginning again where one try did not come there:
+        nobody has seen a part of them."""
+        attempts = self.attempts(timeout_s)
+        while True:
+            try:
+                return to_proofs(self._read_all(call, attempts.remaining_s()))
+            except ThothError as error:
+                failure = error
+            time.sleep(attempts.pause_s(failure))
+
+    def _read_all(self, call: Call[ProofEvent], left_s: float) -> list[ProofEvent]:
+        """Every event; what the transport fails with is the last."""
+        running, events = self.open(call, left_s), list[ProofEvent]()
+        try:
+            events.extend(running)
+        except grpc.RpcError as error:
+            # It is the call itself: see `Stream._read`.
+            error.__traceback__ = None
+            if not events or not isinstance(events[-1], ThothError):
+                events.append(self.target.explain(error))
+        finally:
+            running.cancel()
+        return events
+
+    def open(self, call: Call[Reply], left_s: float) -> RunningCall[Reply]:
         """Starts a streaming call, once."""
-        method: grpc.UnaryStreamMultiCallable[bytes, StreamEvent | ThothError]
+        method: grpc.UnaryStreamMultiCallable[bytes, Reply]
         method = self._channel.unary_stream(call.method, response_deserializer=call.read)
         return method(
             call.request, timeout=transport_timeout_s(left_s), metadata=self.target.metadata(left_s)
@@ -93,7 +121,7 @@ class Stream:
         self._call = call
         self._attempts = connection.attempts(timeout_s)
         self._reader = StreamReader()
-        self._running: RunningCall | None = None
+        self._running: RunningCall[StreamEvent | ThothError] | None = None
         self._events: Iterator[StreamEvent] = iter(())
 
     def __enter__(self) -> Self:

@@ -6,17 +6,19 @@ from cluster.config.schema import (
     GatewayConfig,
     GpuWorkerConfig,
     ModelConfig,
+    ProverConfig,
     RetrieverConfig,
-    Section,
     SupervisorConfig,
     ThothConfig,
 )
+from cluster.config.section import Section
 
 __all__ = [
     "AttentionWorkerConfig",
     "GatewayConfig",
     "GpuWorkerConfig",
     "ModelConfig",
+    "ProverConfig",
     "RetrieverConfig",
     "Section",
     "SupervisorConfig",

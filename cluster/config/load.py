@@ -20,7 +20,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from cluster.config.schema import Section, ThothConfig
+from cluster.config.schema import ThothConfig
+from cluster.config.section import Section
 from cluster.errors import InvalidArgument, NotFound
 
 PREFIX = "THOTH_"

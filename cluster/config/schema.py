@@ -7,30 +7,11 @@ back here.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-
-
-def _parted(value: object) -> object:
-    """Flags and variables are text: names with commas between them, or nothing at all."""
-    if isinstance(value, str):
-        return tuple(name.strip() for name in value.split(",") if name.strip())
-    return value
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_parted)]
-Tiers = Annotated[tuple[Literal["device", "host", "disk"], ...], BeforeValidator(_parted)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: frozen, and strict about names."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from cluster.config.section import Count, Names, Port, Seconds, Section, Tiers
 
 
 class ModelConfig(Section):
@@ -202,6 +183,37 @@ class RetrieverConfig(Section):
     candidates: Count = Field(50, description="Chunks taken from each ranking before fusion.")
 
 
+class ProverConfig(Section):
+    """Proofs that functional programs are equal. Each goal is searched in a process of its own."""
+
+    count: int = Field(1, ge=0, description="Number of provers; without one proofs are refused.")
+    processes: Count | None = Field(
+        None,
+        description="Goals searched side by side, per prover; by default half of the cores.",
+    )
+    max_waiting: int = Field(
+        64, ge=0, description="Problems that may wait; one more is refused with retry-after."
+    )
+    time_limit_s: Seconds = Field(10.0, description="For each goal, when a call gives none.")
+    max_time_limit_s: Seconds = Field(
+        300.0, description="Longest time that a call may ask for each goal."
+    )
+    memory_bytes: Count = Field(2**30, description="For each goal, when a call gives none.")
+    max_memory_bytes: Count = Field(
+        2**31, description="Most memory that a call may ask for each goal."
+    )
+    max_problem_bytes: int = Field(
+        2**18, ge=1, le=2**18, description="Largest problem, in bytes of UTF-8."
+    )
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Self:
+        for name in ("time_limit_s", "memory_bytes"):
+            if getattr(self, name) > getattr(self, f"max_{name}"):
+                raise ValueError(f"{name} is above max_{name}")
+        return self
+
+
 class GatewayConfig(Section):
     """The public door: HTTP and gRPC."""
 
@@ -250,6 +262,7 @@ class ThothConfig(Section):
     cache: CacheConfig = Field(default_factory=CacheConfig)
     offload: OffloadConfig = Field(default_factory=OffloadConfig)
     retriever: RetrieverConfig = Field(default_factory=RetrieverConfig)
+    prover: ProverConfig = Field(default_factory=ProverConfig)
     gateway: GatewayConfig = Field(default_factory=GatewayConfig)
     supervisor: SupervisorConfig = Field(default_factory=SupervisorConfig)
 

@@ -24,6 +24,7 @@ class Role(StrEnum):
     GPU_WORKER = "gpu_worker"
     ATTENTION_WORKER = "attention_worker"
     RETRIEVER = "retriever"
+    PROVER = "prover"
     SUPERVISOR = "supervisor"
 
 

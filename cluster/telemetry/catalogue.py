@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from cluster.knowledge.counts import Eviction
 from cluster.knowledge.node import Tier
+from cluster.proofs import ProofVerdict
 from cluster.request import FinishReason
 from cluster.scheduling.membership import Role
 from cluster.scheduling.plan import PlanKind
@@ -34,6 +35,8 @@ SHORT_BUCKETS_S = (
     *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025),
     *(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
+# Proofs: from the start of a process to the longest time that a goal may be given.
+PROOF_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
 TOKEN_BUCKETS = tuple(float(2**n) for n in range(14))
 
 
@@ -239,6 +242,27 @@ UPSERTED_DOCUMENTS = Counter(
 )
 DELETED_DOCUMENTS = Counter("thoth_deleted_documents_total", "Documents deleted.")
 
+# Prover.
+PROBLEMS = Counter(
+    "thoth_problems_total",
+    "Problems that were given to a prover, by how the call ended.",
+    (Label("outcome", ("finished", "refused", "overloaded", "deadline", "cancelled", "failed")),),
+)
+PROOFS = Counter(
+    "thoth_proofs_total",
+    "Goals that were searched to an end, by verdict; a proof counts once it was checked.",
+    (Label("verdict", tuple(map(str, ProofVerdict))),),
+)
+PROOF_SECONDS = Histogram(
+    "thoth_proof_seconds",
+    "One goal, from the start of its process to its end.",
+    buckets=PROOF_BUCKETS_S,
+)
+NUM_PROOFS_RUNNING = Gauge("thoth_num_proofs_running", "Goals that are being searched.")
+NUM_PROOFS_WAITING = Gauge(
+    "thoth_num_proofs_waiting", "Problems that wait for a process to search their next goal."
+)
+
 # Supervisor.
 MEMBERS = Gauge("thoth_members", "Members that hold a lease and are ready, by role.", (_ROLE,))
 MEMBER_RESTARTS = Counter(
@@ -293,6 +317,11 @@ CATALOGUE: tuple[Counter | Gauge | Histogram, ...] = (
     CHUNKS,
     UPSERTED_DOCUMENTS,
     DELETED_DOCUMENTS,
+    PROBLEMS,
+    PROOFS,
+    PROOF_SECONDS,
+    NUM_PROOFS_RUNNING,
+    NUM_PROOFS_WAITING,
     MEMBERS,
     MEMBER_RESTARTS,
 )

@@ -16,6 +16,7 @@ from cluster.wire.serving import MESSAGE_OPTIONS
 from cluster.wire.status import translated
 from protos.thoth.v1 import (
     documents_pb2_grpc,
+    prover_pb2_grpc,
     retriever_pb2_grpc,
     scheduler_pb2_grpc,
     supervisor_pb2,
@@ -35,6 +36,7 @@ _ROLES = {
     Role.GPU_WORKER: supervisor_pb2.ROLE_GPU_WORKER,
     Role.ATTENTION_WORKER: supervisor_pb2.ROLE_ATTENTION_WORKER,
     Role.RETRIEVER: supervisor_pb2.ROLE_RETRIEVER,
+    Role.PROVER: supervisor_pb2.ROLE_PROVER,
     Role.SUPERVISOR: supervisor_pb2.ROLE_SUPERVISOR,
 }
 _ROLES_BACK = {value: role for role, value in _ROLES.items()}
@@ -149,10 +151,14 @@ class Lease:
 
     def find(self, role: Role) -> Member:
         """The first ready member of a role. Raises Starting when there is none."""
-        for member in self.members:
-            if member.role is role and member.is_ready:
-                return member
-        raise Starting(f"no {role} is ready", retry_after_s=2.0)
+        return self.ready(role)[0]
+
+    def ready(self, role: Role) -> tuple[Member, ...]:
+        """All ready members of a role. Raises Starting when there is none."""
+        found = tuple(m for m in self.members if m.role is role and m.is_ready)
+        if not found:
+            raise Starting(f"no {role} is ready", retry_after_s=2.0)
+        return found
 
     def scheduler(self) -> scheduler_pb2_grpc.SchedulerServiceAsyncStub:
         channel = self.channels.to(self.find(Role.SCHEDULER).address)
@@ -165,6 +171,9 @@ class Lease:
     def documents(self) -> documents_pb2_grpc.DocumentsServiceAsyncStub:
         channel = self.channels.to(self.find(Role.RETRIEVER).address)
         return documents_pb2_grpc.DocumentsServiceStub(channel)
+
+    def prover(self, address: str) -> prover_pb2_grpc.ProverServiceAsyncStub:
+        return prover_pb2_grpc.ProverServiceStub(self.channels.to(address))
 
     def worker(self, address: str) -> worker_pb2_grpc.GpuWorkerServiceAsyncStub:
         return worker_pb2_grpc.GpuWorkerServiceStub(self.channels.to(address))

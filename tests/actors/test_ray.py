@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 
+import httpx
 import psutil
 import pytest
 
 from cluster.client import Document, ThothError
+from cluster.errors import InvalidArgument
 from tests.actors.conftest import COLLECTION, DOCUMENTS, Running, pages_of
 from tests.actors.test_local import (
     EVERY_WAY,
@@ -17,11 +20,13 @@ from tests.actors.test_local import (
     test_bad_input_is_refused_by_name_and_others_are_served,
     wait_until_idle,
 )
+from tests.proofs.bodies import COMMUTES, ENDLESS
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 # Lease (5 s), a new process, the model; the machine may be busy.
 BACK_S = 120.0
+LEFT_S = 1.0  # after a caller left, nothing is searched for it any more
 
 
 def kill(cluster: Running, name: str) -> str:
@@ -90,6 +95,42 @@ def test_what_ingest_acknowledged_survives_a_killed_retriever(on_ray: Running) -
         assert listed == {d.id for d in DOCUMENTS} | {"late"}
 
 
+def searches(cluster: Running) -> list[psutil.Process]:
+    """The processes that look for proofs."""
+    found = []
+    for child in psutil.Process(cluster.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "prover.attempt" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def test_proofs_go_through_serve_and_a_killed_prover_is_replaced(on_ray: Running) -> None:
+    with on_ray.client(timeout_s=BACK_S) as client:
+        proofs = client.prove(COMMUTES, certificate=True)
+        assert proofs.all_proved
+        raw = httpx.post(f"{on_ray.endpoints.http}/v1/prove", json={"text": COMMUTES}, timeout=60)
+        assert [goal["verdict"] for goal in raw.json()["data"]] == ["proved"]
+        with pytest.raises(InvalidArgument, match=r"problem\.prove:1:6"):
+            client.prove("prove")
+        kill(on_ray, "prover-0")
+        again = client.prove(COMMUTES, certificate=True)
+    assert again.outcomes[0].certificate == proofs.outcomes[0].certificate
+
+
+def test_a_client_that_leaves_ends_its_search_through_serve(on_ray: Running) -> None:
+    """Over HTTP: what Serve tells of gRPC streams comes late at times."""
+    body = {"text": ENDLESS, "time_limit_s": 60}
+    with httpx.Client(timeout=httpx.Timeout(60, read=3.0)) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            client.post(f"{on_ray.endpoints.http}/v1/prove", json=body)
+        assert len(searches(on_ray)) == 1
+    until_s = time.monotonic() + LEFT_S
+    while searches(on_ray):
+        assert time.monotonic() < until_s
+        time.sleep(0.02)
+
+
 def test_a_killed_supervisor_finds_everyone_again(on_ray: Running) -> None:
     supervisors = [
         p
@@ -103,7 +144,7 @@ def test_a_killed_supervisor_finds_everyone_again(on_ray: Running) -> None:
         time.sleep(8)
         assert client.ask(QUESTION, max_tokens=8).text
     # Its own address has changed; the list it writes is where it was.
-    everyone = {"gpu_worker-0", "retriever", "scheduler", "supervisor"}
+    everyone = {"gpu_worker-0", "prover-0", "retriever", "scheduler", "supervisor"}
     until_s = time.monotonic() + BACK_S
     while not set(pages_of(on_ray)) >= everyone:
         assert time.monotonic() < until_s, pages_of(on_ray)

@@ -43,7 +43,7 @@ def test_status_lists_every_role_as_ready(home: list[str]) -> None:
     report = json.loads(done.stdout)
     assert done.returncode == 0
     assert {seat["member"]["role"] for seat in report["seats"]} >= {
-        "scheduler", "retriever", "gpu_worker", "gateway",
+        "scheduler", "retriever", "gpu_worker", "prover", "gateway",
     }  # fmt: skip
     assert all(seat["member"]["is_ready"] for seat in report["seats"])
     [worker] = report["loads"]

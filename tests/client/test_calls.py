@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -14,6 +15,7 @@ from cluster.client.calls import (
     BATCH_DOCUMENTS,
     MAX_DOCUMENT_BYTES,
     to_messages,
+    to_proofs,
     upsert_batches,
 )
 from cluster.client.policy import Attempts, Target
@@ -24,11 +26,15 @@ from cluster.errors import (
     Lost,
     NotFound,
     Overloaded,
+    Starting,
     ThothError,
     TooLarge,
 )
+from cluster.proofs import GoalOutcome, ProofVerdict, UnknownReason
 from cluster.wire import public
+from cluster.wire.proofs import Proofs, ProofsFinished, outcome_from_pb, outcome_to_pb
 from cluster.wire.status import CODES, reason_of
+from protos.thoth.v1 import prover_pb2
 
 
 def test_the_sdk_imports_nothing_heavy() -> None:
@@ -168,3 +174,41 @@ def test_the_deadline_counts_all_tries_together() -> None:
 def test_what_will_fail_again_is_not_tried_again() -> None:
     with pytest.raises(NotFound):
         attempts(ManualClock()).pause_s(NotFound("no such model"))
+
+
+def test_outcomes_are_proofs_only_with_their_last_event() -> None:
+    proved = GoalOutcome("goal", "x = x", ProofVerdict.PROVED, 0.5)
+    unknown = replace(proved, goal="goal-2", verdict=ProofVerdict.UNKNOWN)
+    finished = ProofsFinished("req-1", 1.0)
+    proofs = to_proofs([proved, unknown, finished])
+    assert proofs == Proofs((proved, unknown), "req-1", 1.0)
+    assert not proofs.all_proved
+    assert to_proofs([proved, finished]).all_proved
+    for cut_off in ([], [proved]):
+        with pytest.raises(Lost):
+            to_proofs(cut_off)
+    with pytest.raises(Starting):
+        to_proofs([proved, Starting("the prover is being stopped")])
+
+
+def test_an_outcome_comes_off_the_wire_as_it_was() -> None:
+    for outcome in (
+        GoalOutcome(
+            *("goal", "x = x", ProofVerdict.PROVED, 0.5),
+            checked="x = x",
+            certificate={"format": "f", "groups": [[{"name": "é"}]]},
+            explanation=("one", "two"),
+        ),
+        GoalOutcome(
+            *("goal", "x = y", ProofVerdict.REFUTED, 0.5),
+            values={"x": "zero", "y": "(succ zero)"},
+            left="zero",
+            right="(succ zero)",
+        ),
+        GoalOutcome(
+            *("", "", ProofVerdict.UNKNOWN, 0.5), reason=UnknownReason.MEMORY, stuck="a = b"
+        ),
+        GoalOutcome("goal", "x = x", ProofVerdict.FAILED, 0.5, message="an error"),
+    ):
+        sent = outcome_to_pb(outcome).SerializeToString()
+        assert outcome_from_pb(prover_pb2.GoalOutcome.FromString(sent)) == outcome

@@ -177,6 +177,12 @@ def test_lists_are_said_with_commas_by_flags_and_variables(
     assert shared.cache.shared_collections == ("kb", "wiki")
 
 
+@pytest.mark.parametrize("name", ["time_limit_s", "memory_bytes"])
+def test_no_default_of_the_prover_is_above_its_limit(name: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match=f"{name} is above max_{name}"):
+        load_file(written(tmp_path, f"prover: {{max_{name}: 1}}"))
+
+
 @pytest.mark.parametrize("tiers", [[], ["device"], ["device", "host"], ["device", "host", "disk"]])
 def test_tiers_are_the_nearest_ones(tiers: list[str], tmp_path: Path) -> None:
     assert load_file(written(tmp_path, f"cache: {{tiers: {tiers}}}")).cache.tiers == tuple(tiers)

@@ -16,7 +16,7 @@ from ray.serve.schema import ServeDeploySchema
 from actors.gateway.deployment import SERVICER_FUNCTIONS
 from cluster.config import ThothConfig
 from cluster.wire.serving import MAX_MESSAGE_BYTES
-from protos.thoth.v1 import documents_pb2, gateway_pb2
+from protos.thoth.v1 import documents_pb2, gateway_pb2, prover_pb2
 from tests.house.source import ROOT
 
 SERVE = ROOT / "deploy" / "serve.yaml"
@@ -107,7 +107,7 @@ def test_serve_is_told_of_every_public_method(deployed: dict[str, Any]) -> None:
     registered = Registered()
     for path in paths:
         resolve(path)(AllServices(), registered)
-    for module in (gateway_pb2, documents_pb2):
+    for module in (gateway_pb2, documents_pb2, prover_pb2):
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 assert registered.serves(f"/{service.full_name}/{method.name}")

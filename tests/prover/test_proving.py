@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,12 +14,11 @@ import pytest
 
 from prover.errors import Failed, Unusable
 from prover.program import Equality
-from prover.proving import Outcome, Problem, Settings, prove, prove_all
+from prover.proving import Outcome, Problem, Proving, Settings, prove, prove_all
 from prover.verdict import Budget, Proved, Reason, Refuted, Unknown
 
 # A second, and what a process waits for its turn on cores that others share.
 SHARED_S = 4.0
-ROOT = Path(__file__).parents[2]
 NAT = """data nat = zero | succ(nat)
 fun plus(nat, nat): nat
 plus(zero, y) = y
@@ -160,8 +160,37 @@ def test_what_cannot_be_used_is_raised_by_the_library() -> None:
         prove("prove")
 
 
+def test_the_goals_of_a_problem_are_proved_one_after_the_other() -> None:
+    text = f"{RIGHT_ZERO}\nprove forall x: nat. plus(x, zero) = zero"
+    proving = Proving(Problem("two.prove", text.encode()), Settings())
+    first = proving.prove_next()
+    assert (first.goal, type(first.verdict)) == ("goal", Proved)
+    assert not proving.is_done
+    second = proving.prove_next()
+    assert (second.goal, type(second.verdict)) == ("goal-2", Refuted)
+    assert proving.is_done
+    unreadable = Proving(Problem("no.prove", b"prove"), Settings())
+    assert isinstance(unreadable.prove_next().verdict, Unusable)
+    assert unreadable.is_done
+
+
 @pytest.mark.usefixtures("searching")
-def test_nothing_runs_on_after_an_interrupt(searching: Path) -> None:
+def test_another_thread_ends_a_search() -> None:
+    settings = Settings(budget=Budget(seconds=60.0), search="ignores")
+    proving = Proving(Problem("a.prove", RIGHT_ZERO.encode()), settings)
+    stopper = threading.Timer(1.5, proving.stop)
+    stopper.start()
+    began_s = time.monotonic()
+    assert proving.prove_next().verdict == Unknown(Reason.TIMEOUT)
+    assert time.monotonic() - began_s < 1.5 + SHARED_S
+    stopper.join()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.usefixtures("searching")
+def test_nothing_runs_on_after_an_interrupt_or_a_kill(
+    searching: Path, sent: signal.Signals
+) -> None:
     (searching / "notes.py").write_text(
         "import os, pathlib, time\ndef search(*given):\n"
         f"    pathlib.Path({str(searching / 'pid')!r}).write_text(str(os.getpid()))\n"
@@ -172,7 +201,7 @@ def test_nothing_runs_on_after_an_interrupt(searching: Path) -> None:
         f"text = {RIGHT_ZERO!r}.encode()\n"
         "list(prove_all([Problem('a.prove', text)], Settings(search='notes')))"
     )
-    paths = os.pathsep.join([str(ROOT), str(searching)])
+    paths = os.pathsep.join([str(searching), *sys.path])
     process = subprocess.Popen(
         [sys.executable, "-c", script],
         env={**os.environ, "PYTHONPATH": paths},
@@ -180,7 +209,7 @@ def test_nothing_runs_on_after_an_interrupt(searching: Path) -> None:
     )
     noted = searching / "pid"
     _wait_until(lambda: noted.exists() and noted.read_text() != "")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     assert process.wait(timeout=10) != 0
     _wait_until(lambda: not Path(f"/proc/{noted.read_text()}").exists())
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n protos/thoth/v1/supervisor.proto\x12\x08thoth.v1\"\xb1\x01\n\x06Member\x12\x1c\n\x04role\x18\x01 \x01(\x0e\x32\x0e.thoth.v1.Role\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x17\n\x0fmetrics_address\x18\x05 \x01(\t\x12\x10\n\x08is_ready\x18\x06 \x01(\x08\x12\x0b\n\x03pid\x18\x07 \x01(\r\x12\x0c\n\x04node\x18\x08 \x01(\t\x12\x0f\n\x07runs_on\x18\t \x01(\t\"5\n\x11RenewLeaseRequest\x12 \n\x06member\x18\x01 \x01(\x0b\x32\x10.thoth.v1.Member\"H\n\x12RenewLeaseResponse\x12!\n\x07members\x18\x01 \x03(\x0b\x32\x10.thoth.v1.Member\x12\x0f\n\x07lease_s\x18\x02 \x01(\x01\"\x18\n\x16\x44\x65scribeClusterRequest\"T\n\x17\x44\x65scribeClusterResponse\x12\'\n\x07members\x18\x01 \x03(\x0b\x32\x16.thoth.v1.MemberStatus\x12\x10\n\x08uptime_s\x18\x02 \x01(\x01\"p\n\x0cMemberStatus\x12 \n\x06member\x18\x01 \x01(\x0b\x32\x10.thoth.v1.Member\x12\x14\n\x0cnum_restarts\x18\x02 \x01(\r\x12\x18\n\x0blease_age_s\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_lease_age_s\"\x11\n\x0fShutDownRequest\"#\n\x10ShutDownResponse\x12\x0f\n\x07stopped\x18\x01 \x03(\t*\x9b\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_GATEWAY\x10\x01\x12\x12\n\x0eROLE_SCHEDULER\x10\x02\x12\x13\n\x0fROLE_GPU_WORKER\x10\x03\x12\x12\n\x0eROLE_RETRIEVER\x10\x04\x12\x13\n\x0fROLE_SUPERVISOR\x10\x05\x12\x19\n\x15ROLE_ATTENTION_WORKER\x10\x06\x32\xf7\x01\n\x11SupervisorService\x12G\n\nRenewLease\x12\x1b.thoth.v1.RenewLeaseRequest\x1a\x1c.thoth.v1.RenewLeaseResponse\x12V\n\x0f\x44\x65scribeCluster\x12 .thoth.v1.DescribeClusterRequest\x1a!.thoth.v1.DescribeClusterResponse\x12\x41\n\x08ShutDown\x12\x19.thoth.v1.ShutDownRequest\x1a\x1a.thoth.v1.ShutDownResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n protos/thoth/v1/supervisor.proto\x12\x08thoth.v1\"\xb1\x01\n\x06Member\x12\x1c\n\x04role\x18\x01 \x01(\x0e\x32\x0e.thoth.v1.Role\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x04 \x01(\t\x12\x17\n\x0fmetrics_address\x18\x05 \x01(\t\x12\x10\n\x08is_ready\x18\x06 \x01(\x08\x12\x0b\n\x03pid\x18\x07 \x01(\r\x12\x0c\n\x04node\x18\x08 \x01(\t\x12\x0f\n\x07runs_on\x18\t \x01(\t\"5\n\x11RenewLeaseRequest\x12 \n\x06member\x18\x01 \x01(\x0b\x32\x10.thoth.v1.Member\"H\n\x12RenewLeaseResponse\x12!\n\x07members\x18\x01 \x03(\x0b\x32\x10.thoth.v1.Member\x12\x0f\n\x07lease_s\x18\x02 \x01(\x01\"\x18\n\x16\x44\x65scribeClusterRequest\"T\n\x17\x44\x65scribeClusterResponse\x12\'\n\x07members\x18\x01 \x03(\x0b\x32\x16.thoth.v1.MemberStatus\x12\x10\n\x08uptime_s\x18\x02 \x01(\x01\"p\n\x0cMemberStatus\x12 \n\x06member\x18\x01 \x01(\x0b\x32\x10.thoth.v1.Member\x12\x14\n\x0cnum_restarts\x18\x02 \x01(\r\x12\x18\n\x0blease_age_s\x18\x03 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_lease_age_s\"\x11\n\x0fShutDownRequest\"#\n\x10ShutDownResponse\x12\x0f\n\x07stopped\x18\x01 \x03(\t*\xac\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_GATEWAY\x10\x01\x12\x12\n\x0eROLE_SCHEDULER\x10\x02\x12\x13\n\x0fROLE_GPU_WORKER\x10\x03\x12\x12\n\x0eROLE_RETRIEVER\x10\x04\x12\x13\n\x0fROLE_SUPERVISOR\x10\x05\x12\x19\n\x15ROLE_ATTENTION_WORKER\x10\x06\x12\x0f\n\x0bROLE_PROVER\x10\x07\x32\xf7\x01\n\x11SupervisorService\x12G\n\nRenewLease\x12\x1b.thoth.v1.RenewLeaseRequest\x1a\x1c.thoth.v1.RenewLeaseResponse\x12V\n\x0f\x44\x65scribeCluster\x12 .thoth.v1.DescribeClusterRequest\x1a!.thoth.v1.DescribeClusterResponse\x12\x41\n\x08ShutDown\x12\x19.thoth.v1.ShutDownRequest\x1a\x1a.thoth.v1.ShutDownResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.thoth.v1.supervisor_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ROLE']._serialized_start=638
-  _globals['_ROLE']._serialized_end=793
+  _globals['_ROLE']._serialized_end=810
   _globals['_MEMBER']._serialized_start=47
   _globals['_MEMBER']._serialized_end=224
   _globals['_RENEWLEASEREQUEST']._serialized_start=226
@@ -49,6 +49,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHUTDOWNREQUEST']._serialized_end=598
   _globals['_SHUTDOWNRESPONSE']._serialized_start=600
   _globals['_SHUTDOWNRESPONSE']._serialized_end=635
-  _globals['_SUPERVISORSERVICE']._serialized_start=796
-  _globals['_SUPERVISORSERVICE']._serialized_end=1043
+  _globals['_SUPERVISORSERVICE']._serialized_start=813
+  _globals['_SUPERVISORSERVICE']._serialized_end=1060
 # @@protoc_insertion_point(module_scope)

@@ -32,6 +32,7 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_RETRIEVER: _Role.ValueType  # 4
     ROLE_SUPERVISOR: _Role.ValueType  # 5
     ROLE_ATTENTION_WORKER: _Role.ValueType  # 6
+    ROLE_PROVER: _Role.ValueType  # 7
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper): ...
 
@@ -42,6 +43,7 @@ ROLE_GPU_WORKER: Role.ValueType  # 3
 ROLE_RETRIEVER: Role.ValueType  # 4
 ROLE_SUPERVISOR: Role.ValueType  # 5
 ROLE_ATTENTION_WORKER: Role.ValueType  # 6
+ROLE_PROVER: Role.ValueType  # 7
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 @_typing.final
