@@ -7,7 +7,8 @@ keys and values capped; an attention worker has another core, and is the host.
     gpu_only, 2 threads  the capped pool and both cores as the device: what else the second core
                          could do
 
-The ways are taken in turn, round by round, with the same requests; every round draws others. A
+The ways are taken in turn, round by round, with the same requests; every round draws others, and
+begins with another way. A
 ratio is the median of the rounds' own, with its 95% interval. A host of less speed than a core is a
 core whose answers are held back (`offload_host`). Copies between device and host are made by the
 device's core, for lack of anything else: a GPU has engines for that.
@@ -83,8 +84,8 @@ class Table:
         rounds: dict[Way, list[Played]] = {way: [] for way in case.ways}
         for number in range(ROUNDS[self.scale]):
             load = self._load(case, rate, number)
-            for way, played in rounds.items():
-                played.append(self.rig.play(way, load))
+            for way in _turned(case.ways, number):
+                rounds[way].append(self.rig.play(way, load))
                 self._num_done += 1
                 self.left -= 1
             self._say(f"{case}: round {number + 1} of {ROUNDS[self.scale]}")
@@ -104,6 +105,12 @@ class Table:
         took_s = time.monotonic() - self._begun_s
         left_s = took_s / self._num_done * self.left
         self.console.print(f"{what}; about {left_s / 60:.0f} minutes left", soft_wrap=True)
+
+
+def _turned(ways: Sequence[Way], by: int) -> Sequence[Way]:
+    """Each round begins with another way: what a machine does at times meets none more often."""
+    first = by % len(ways)
+    return [*ways[first:], *ways[:first]]
 
 
 def _rows(case: Case, rounds: Rounds) -> Iterator[Row]:

@@ -15,6 +15,7 @@ from cluster.scheduling.offload import OffloadMode
 
 LEAST_WITHOUT_PRESSURE = 0.99
 MOST_OF_TAIL = 1.02
+MOST_TOLD = 4
 
 Rounds = Mapping[Way, Sequence[Played]]
 # A case beside a host of some speed.
@@ -144,11 +145,15 @@ def _all(
     is_met: Callable[[Interval], bool],
     worst: Callable[..., Cell] = min,
 ) -> Verdict:
-    """The cells in which it is not met are told one by one, and the worst of all."""
+    """In how many cells it is met, the worst of all, and some in which it is not, the worst first:
+    the rows tell of each."""
     last = worst(found, key=lambda each: found[each].middle)
-    missed = [f"{_said(cell)}: {found[cell]}" for cell in found if not is_met(found[cell])]
+    missed = [cell for cell in found if not is_met(found[cell])]
+    missed.sort(key=lambda cell: found[cell].middle, reverse=worst is max)
     said = f"{len(found) - len(missed)} of {len(found)}; the worst {found[last]} ({_said(last)})"
-    return Verdict(aim, said + "".join(f"; not {each}" for each in missed), not missed)
+    some = "".join(f"; not {_said(cell)}: {found[cell]}" for cell in missed[:MOST_TOLD])
+    more = f"; nor {len(missed) - MOST_TOLD} more" if len(missed) > MOST_TOLD else ""
+    return Verdict(aim, said + some + more, not missed)
 
 
 def _said(cell: Cell) -> str:
