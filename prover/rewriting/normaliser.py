@@ -130,11 +130,15 @@ class Normaliser:
         self._deep = 0
 
     def trace(self, term: Term) -> Trace:
-        """How the term comes to its normal form."""
+        """How the term comes to its normal form; one that takes too many steps stays as it is."""
         if self._version != self.book.version:
             self._memo, self._version = {}, self.book.version
         self._left = _MOST_STEPS
-        return self._trace(term)
+        found = self._trace(term)
+        if self._left > 0:
+            return found
+        self._memo = {}
+        return Trace(term, term)
 
     def normal(self, term: Term) -> Term:
         return self.trace(term).result

@@ -65,8 +65,9 @@ class Fitter:
         for misfit in misfits[:_MOST_MISFITS]:
             for wanted in self._choices(misfit):
                 found = self.find([Conjecture(misfit.term, wanted)], depth)
-                if found is not None:
-                    yield _fitted(branch, misfit, wanted, found)
+                fitted = _fitted(branch, misfit, wanted, found) if found is not None else None
+                if fitted is not None:
+                    yield fitted
 
     def _choices(self, misfit: Misfit) -> Iterator[Term]:
         """Instances of the pattern with the value of the term: the first that is found."""
@@ -142,8 +143,8 @@ def _misfit(rule: Rule, call: Apply) -> tuple[Position, Term] | None:
     return wrong[0] if fills and is_call(pattern) else None
 
 
-def _fitted(branch: Branch, misfit: Misfit, wanted: Term, found: Found) -> Branch:
-    """Rewrites the argument by the lemma, and the call by the hypothesis."""
+def _fitted(branch: Branch, misfit: Misfit, wanted: Term, found: Found) -> Branch | None:
+    """Rewrites the argument by the lemma, and the call by the hypothesis if it fits at last."""
     other = branch.fork(branch.left, branch.right)
     given = tuple((v.name, found.by[v]) for v in found.statement.variables())
     side, rule = misfit.side, misfit.rule
@@ -154,7 +155,8 @@ def _fitted(branch: Branch, misfit: Misfit, wanted: Term, found: Found) -> Branc
     whole = replace_at(whole, misfit.at, wanted)
     call = subterm_at(whole, misfit.call)
     bound = rule.bind(call)
-    assert bound is not None
+    if bound is None:
+        return None
     by = tuple((name, substitute(term, bound)) for name, term in rule.given)
     new = substitute(rule.right, bound)
     second = Rewrite(side, misfit.call, rule.name, by, rule.backward, (), call, new)
