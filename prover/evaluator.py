@@ -12,6 +12,7 @@ from hashlib import blake2b
 
 from prover.builtins import FALSE, TRUE, reduce
 from prover.errors import OutOfFuel, Undecided
+from prover.patterns import match
 from prover.program import Program, Statement
 from prover.terms import (
     INT,
@@ -22,7 +23,6 @@ from prover.terms import (
     Term,
     Variable,
     make,
-    match,
     show,
     substitute,
     subterms,

@@ -12,20 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prover.builtins import FALSE, TRUE, reduce
+from prover.positions import Position, replace_at
 from prover.program import Equality
 from prover.rewriting.meter import Meter
 from prover.rewriting.rules import Rule, RuleBook
 from prover.rewriting.steps import Compute, Proof, Replacing, Rewrite, Side
-from prover.terms import (
-    Apply,
-    Kind,
-    Position,
-    Term,
-    Variable,
-    make,
-    replace_at,
-    substitute,
-)
+from prover.terms import Apply, Kind, Term, Variable, make, substitute
 
 _LARGEST = 600  # symbols: no rule may make a larger term
 _MOST_STEPS = 600  # for one term, with all that it becomes

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from prover.positions import places, replace_at
 from prover.rewriting.steps import Have, Rewrite
 from prover.search.branch import Branch, is_truth
 from prover.search.conjecture import Conjecture
 from prover.search.hypotheses import Case
-from prover.terms import Term, Variable, places, replace_at
+from prover.terms import Term, Variable
 
 _MOST_INSTANCES = 6
 

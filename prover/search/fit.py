@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from prover.patterns import match
+from prover.positions import Position, replace_at, subterm_at
 from prover.rewriting.rules import Rule
 from prover.rewriting.steps import Rewrite, Side
 from prover.samples.samples import Samples
@@ -21,18 +23,7 @@ from prover.search.tasks import Find, Found
 from prover.search.tools import Tools
 from prover.synthesis.bank import operators
 from prover.synthesis.fitting import Task, fitting
-from prover.terms import (
-    Apply,
-    Position,
-    Term,
-    Variable,
-    match,
-    rebuild,
-    replace_at,
-    substitute,
-    subterm_at,
-    variables,
-)
+from prover.terms import Apply, Term, Variable, rebuild, substitute, variables
 
 _MOST_TERMS = 1_500
 _MOST_MISFITS = 4

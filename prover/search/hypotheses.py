@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from prover.patterns import match
 from prover.program import Equality
 from prover.rewriting.rules import Rule, hypothesis
 from prover.search.conjecture import Conjecture
-from prover.terms import Apply, Term, Variable, match, substitute, subterms, variables
+from prover.terms import Apply, Term, Variable, substitute, subterms, variables
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from prover.errors import Place, SourceError
 from prover.program import BOOL_TYPE, DataType, Equation, Function, Program, Statement
-from prover.syntax.declarations import Signature, declare
+from prover.syntax.declarations import declare
 from prover.syntax.elaborate import Elaborator
 from prover.syntax.instances import Instances
 from prover.syntax.order import ordered_assumptions, ordered_equations
 from prover.syntax.scope import QuantifierError
 from prover.syntax.sexpr import MOST_BYTES, Source, read
+from prover.syntax.signature import Signature
 from prover.syntax.statements import (
     completion,
     define_by_assertions,
@@ -81,7 +82,7 @@ def assemble(signature: Signature) -> Program:
     defined, assumed = define_by_assertions(elaborator, asserted)
     for premise in premises or ():
         assumed.append(replace(premise, name=f"assumption-{len(assumed) + 1}"))
-    for symbol in elaborator.selectors:
+    for symbol in elaborator.fields.selectors:
         partial = elaborator.instances.equations[symbol]
         partial.extend(completion(elaborator, symbol, partial))
     constructors = elaborator.instances.constructors

@@ -71,8 +71,8 @@ def _is_confirmed(program: Program, verdict: Verdict) -> bool:
     for condition in goal.conditions:
         sides = (substitute(side, verdict.values) for side in (condition.left, condition.right))
         assert again.equal(*sides)
-    sides = (goal.conclusion.left, goal.conclusion.right)
-    left, right = (again.value(substitute(side, verdict.values)) for side in sides)
+    conclusion = (goal.conclusion.left, goal.conclusion.right)
+    left, right = (again.value(substitute(side, verdict.values)) for side in conclusion)
     assert not again.equal(left, right)
     assert (left, right) == (verdict.left, verdict.right)
     return True
