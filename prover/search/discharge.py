@@ -142,7 +142,10 @@ class Discharge:
     def _refine(self, branch: Branch, task: Task) -> Outcome | None:
         if task.refinable is None:
             return None
-        sides = (branch.left, branch.right)
+        sides: tuple[Term, ...] = (branch.left, branch.right)
+        waiting = splitting.waits(self.tools.book, *sides)
+        if not any(True for _ in waiting):  # then it rests on what is known
+            sides = tuple(branch.facts)
         for variable in splitting.begun_variables(self.tools.book, *sides):
             if variable in task.refinable:
                 return Refine(variable)

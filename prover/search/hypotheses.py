@@ -67,7 +67,9 @@ class Case:
         yield {v: self.patterns.get(v, v) for v in free}
         if not free:
             return
-        for part in subterms(smaller.left):
+        conditions = (side for c in smaller.conditions for side in (c.left, c.right))
+        speaking = conditions if isinstance(smaller.left, Variable) else (smaller.left,)
+        for part in (part for side in speaking for part in subterms(side)):
             if isinstance(part, Apply) and all(v in variables(part) for v in free):
                 for term in (t for side in goal for t in subterms(side)):
                     bound: dict[Variable, Term] = dict(fixed)
