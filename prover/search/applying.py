@@ -63,7 +63,10 @@ def with_facts(branch: Branch, case: Case) -> Branch | None:
         if number >= _MOST_INSTANCES or other.is_closed:
             break
         _add_instance(other, case, by, smaller)
-    return other if other.is_closed or other.facts.keys() != branch.facts.keys() else None
+    is_more = len(other.facts) > len(branch.facts)
+    if not is_rule:  # a variable that another one replaces may make two facts one
+        is_more = other.facts.keys() != branch.facts.keys()
+    return other if other.is_closed or is_more else None
 
 
 def _spoken_of(branch: Branch, case: Case) -> tuple[Term, ...]:
