@@ -42,18 +42,9 @@ from prover.builtins import TRUE, are_distinct, is_inside, reduce
 from prover.errors import ProverError, Rejected
 from prover.notation import Notation, Scope
 from prover.patterns import are_patterns, gaps
+from prover.positions import is_strict_subterm, replace_at, subterm_at
 from prover.program import Equality, Program, Statement
-from prover.terms import (
-    Apply,
-    Kind,
-    Term,
-    Variable,
-    is_strict_subterm,
-    replace_at,
-    substitute,
-    subterm_at,
-    variables,
-)
+from prover.terms import Apply, Kind, Term, Variable, substitute, variables
 
 FORMAT = "thoth-certificate-1"
 

@@ -12,6 +12,7 @@ from hashlib import blake2b
 
 from prover.builtins import FALSE, TRUE, reduce
 from prover.errors import OutOfFuel, Undecided
+from prover.patterns import match
 from prover.program import Program, Statement
 from prover.terms import (
     INT,
@@ -22,7 +23,6 @@ from prover.terms import (
     Term,
     Variable,
     make,
-    match,
     show,
     substitute,
     subterms,
@@ -42,6 +42,7 @@ class Evaluator:
         self._ends_s = time.monotonic() + seconds
         self._values: dict[Term, Term] = {}
         self._lowest = _lowest_constructors(program)
+        self._places = {each: f"#{number}" for number, each in enumerate(program.symbols())}
 
     def value(self, term: Term) -> Term:
         """Constructors, literals, elements or a function with too few arguments.
@@ -144,8 +145,20 @@ class Evaluator:
         """
         if any(inner.sort.is_function for each in part.arguments for inner in subterms(each)):
             raise Undecided(f"{part.symbol.name} is free and takes a function")
-        digest = blake2b(f"{self.seed} {show(part)}".encode(), digest_size=8).digest()
+        digest = blake2b(f"{self.seed} {self._spelled(part)}".encode(), digest_size=8).digest()
         return self.small(part.sort, int.from_bytes(digest, "big"))
+
+    def _spelled(self, part: Apply) -> str:
+        """The term, whatever its symbols are called: by their places in the program."""
+        words: list[str] = []
+        stack: list[Term] = [part]
+        while stack:
+            term = stack.pop()
+            assert isinstance(term, Apply)
+            name = term.symbol.name.removeprefix(f"!{term.sort}")
+            words.append(f"{self._places.get(term.symbol, name)}/{len(term.arguments)}")
+            stack.extend(reversed(term.arguments))
+        return " ".join(words)
 
     def small(self, sort: Sort, choice: int, depth: int = 3) -> Term:
         """A small value of a sort; different choices give different ones, as far as there are."""

@@ -1,4 +1,4 @@
-"""Linear patterns of constructors: what they leave open, and where two equations disagree."""
+"""Patterns: what matches them, what linear ones leave open, and where two equations disagree."""
 
 from __future__ import annotations
 
@@ -12,6 +12,24 @@ MOST_STEPS = 20_000
 
 Row = tuple[Term, ...]
 Constructors = Callable[[Sort], tuple[Symbol, ...]]
+
+
+def match(pattern: Term, term: Term, bound: dict[Variable, Term] | None = None) -> bool:
+    """Whether an instance of the pattern is the term; fills `bound` with the substitution."""
+    bound = {} if bound is None else bound
+    stack = [(pattern, term)]
+    while stack:
+        left, right = stack.pop()
+        if isinstance(left, Variable):
+            if left.sort is not right.sort or bound.setdefault(left, right) is not right:
+                return False
+        elif left is not right or not left.is_ground:
+            if isinstance(right, Variable) or left.symbol is not right.symbol:
+                return False
+            if len(left.arguments) != len(right.arguments):
+                return False
+            stack.extend(zip(left.arguments, right.arguments, strict=True))
+    return True
 
 
 def are_patterns(row: Row) -> bool:

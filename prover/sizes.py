@@ -25,18 +25,9 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from prover.linear import Linear
+from prover.patterns import match
 from prover.program import Program
-from prover.terms import (
-    Apply,
-    Kind,
-    Sort,
-    Symbol,
-    Term,
-    Variable,
-    match,
-    substitute,
-    subterms,
-)
+from prover.terms import Apply, Kind, Sort, Symbol, Term, Variable, substitute, subterms
 
 Weight = Callable[[Symbol, int], int]
 

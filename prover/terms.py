@@ -17,8 +17,6 @@ from weakref import WeakValueDictionary
 
 from prover.errors import SortClash
 
-Position = tuple[int, ...]
-
 _SMALL = 200  # symbols: recursion goes no deeper
 
 
@@ -267,66 +265,6 @@ def variables(*terms: Term) -> tuple[Variable, ...]:
     """The variables, in the order in which they are met."""
     met = (part for term in terms for part in subterms(term) if isinstance(part, Variable))
     return tuple(dict.fromkeys(met))
-
-
-def is_strict_subterm(part: Term, whole: Term) -> bool:
-    """Whether `part` lies below the root of `whole`."""
-    return part is not whole and any(part is other for other in subterms(whole))
-
-
-def subterm_at(term: Term, position: Position) -> Term:
-    """The subterm that is reached by argument numbers, from 0. IndexError where there is none."""
-    for index in position:
-        if isinstance(term, Variable) or not 0 <= index < len(term.arguments):
-            raise IndexError(position)
-        term = term.arguments[index]
-    return term
-
-
-def replace_at(term: Term, position: Position, new: Term) -> Term:
-    """The term with another subterm at a position."""
-    spine: list[Apply] = []
-    for index in position:
-        if isinstance(term, Variable) or not 0 <= index < len(term.arguments):
-            raise IndexError(position)
-        spine.append(term)
-        term = term.arguments[index]
-    for above, index in zip(reversed(spine), reversed(position), strict=True):
-        before, after = above.arguments[:index], above.arguments[index + 1 :]
-        new = make(above.symbol, (*before, new, *after))
-    return new
-
-
-def places(term: Term, wanted: Term) -> list[Position]:
-    """Where a term stands in another, but not inside itself; from left to right."""
-    found: list[Position] = []
-    stack: list[tuple[Position, Term]] = [((), term)]
-    while stack:
-        at, part = stack.pop()
-        if part is wanted:
-            found.append(at)
-        elif isinstance(part, Apply):
-            inner = [((*at, index), each) for index, each in enumerate(part.arguments)]
-            stack.extend(reversed(inner))
-    return found
-
-
-def match(pattern: Term, term: Term, bound: dict[Variable, Term] | None = None) -> bool:
-    """Whether an instance of the pattern is the term; fills `bound` with the substitution."""
-    bound = {} if bound is None else bound
-    stack = [(pattern, term)]
-    while stack:
-        left, right = stack.pop()
-        if isinstance(left, Variable):
-            if left.sort is not right.sort or bound.setdefault(left, right) is not right:
-                return False
-        elif left is not right or not left.is_ground:
-            if isinstance(right, Variable) or left.symbol is not right.symbol:
-                return False
-            if len(left.arguments) != len(right.arguments):
-                return False
-            stack.extend(zip(left.arguments, right.arguments, strict=True))
-    return True
 
 
 def show(term: Term) -> str:

@@ -12,20 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prover.builtins import FALSE, TRUE, reduce
+from prover.positions import Position, replace_at
 from prover.program import Equality
 from prover.rewriting.meter import Meter
 from prover.rewriting.rules import Rule, RuleBook
 from prover.rewriting.steps import Compute, Proof, Replacing, Rewrite, Side
-from prover.terms import (
-    Apply,
-    Kind,
-    Position,
-    Term,
-    Variable,
-    make,
-    replace_at,
-    substitute,
-)
+from prover.terms import Apply, Kind, Term, Variable, make, substitute
 
 _LARGEST = 600  # symbols: no rule may make a larger term
 _MOST_STEPS = 600  # for one term, with all that it becomes
@@ -130,11 +122,15 @@ class Normaliser:
         self._deep = 0
 
     def trace(self, term: Term) -> Trace:
-        """How the term comes to its normal form."""
+        """How the term comes to its normal form; one that takes too many steps stays as it is."""
         if self._version != self.book.version:
             self._memo, self._version = {}, self.book.version
         self._left = _MOST_STEPS
-        return self._trace(term)
+        found = self._trace(term)
+        if self._left > 0:
+            return found
+        self._memo = {}
+        return Trace(term, term)
 
     def normal(self, term: Term) -> Term:
         return self.trace(term).result

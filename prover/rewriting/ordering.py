@@ -44,11 +44,16 @@ def _reached(program: Program, symbol: Symbol) -> dict[Symbol, None]:
     return found
 
 
+def _place(variable: Variable) -> tuple[str, str]:
+    return variable.name.replace("_", ""), variable.name
+
+
 class Ordering:
     """The ordering of one program.
 
     `above` holds for all instances; `above_here` takes the variables for constants, ordered by name
-    below everything else, and is total on terms of the same variables.
+    below everything else, and is total on terms of the same variables. A `_` only keeps a name from
+    being a symbol's, and counts for nothing.
     """
 
     def __init__(self, program: Program) -> None:
@@ -95,7 +100,7 @@ class Ordering:
         if left is right:
             return False
         if isinstance(left, Variable):
-            return here and isinstance(right, Variable) and left.name > right.name
+            return here and isinstance(right, Variable) and _place(left) > _place(right)
         if isinstance(right, Variable):
             return here or right in variables(left)
         key = (left, right, here)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from prover.patterns import match
 from prover.program import Equality, Program, Statement
 from prover.rewriting.ordering import Ordering
-from prover.terms import Apply, Kind, Symbol, Term, Variable, match, subterms, variables
+from prover.terms import Apply, Kind, Symbol, Term, Variable, subterms, variables
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Union
 
+from prover.positions import Position
 from prover.program import Equality
-from prover.terms import Position, Term, Variable, show
+from prover.terms import Term, Variable, show
 
 Side = Literal["left", "right"]
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from prover.positions import replace_at
 from prover.samples.samples import Samples
 from prover.search.conjecture import Conjecture, names_of
 from prover.search.generalise import replaced
@@ -21,7 +22,7 @@ from prover.search.tasks import Find
 from prover.search.tools import Tools
 from prover.synthesis.bank import operators
 from prover.synthesis.fitting import Task, fitting
-from prover.terms import Apply, Symbol, Term, Variable, replace_at, substitute, subterms, variables
+from prover.terms import Apply, Symbol, Term, Variable, substitute, subterms, variables
 
 _MOST_TERMS = 4_000
 _MOST_SOLUTIONS = 2

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from prover.positions import places, replace_at
 from prover.rewriting.steps import Have, Rewrite
 from prover.search.branch import Branch, is_truth
 from prover.search.conjecture import Conjecture
 from prover.search.hypotheses import Case
-from prover.terms import Term, Variable, places, replace_at
+from prover.terms import Term, Variable
 
 _MOST_INSTANCES = 6
 
@@ -19,7 +20,8 @@ def with_hypotheses(branch: Branch, case: Case) -> Iterator[Branch]:
         yield from with_rules(branch, case)
     other = with_facts(branch, case)
     if other is not None:
-        other.simplify()
+        if not other.is_closed:
+            other.simplify()
         yield other
 
 
@@ -53,15 +55,24 @@ def outward(branch: Branch, case: Case) -> Branch | None:
 def with_facts(branch: Branch, case: Case) -> Branch | None:
     """The branch with hypotheses for its own values as facts; none if they say nothing new."""
     other = branch.again()
-    before = len(other.facts)
-    if not is_truth(case.conjecture.right):
+    is_rule = any(case.rules(backward) for backward in (False, True))
+    if is_rule and not is_truth(case.conjecture.right):
         return None
     other.has_hypotheses = True
-    for number, (by, smaller) in enumerate(case.instances((branch.left, branch.right))):
+    for number, (by, smaller) in enumerate(case.instances(_spoken_of(branch, case))):
         if number >= _MOST_INSTANCES or other.is_closed:
             break
         _add_instance(other, case, by, smaller)
-    return other if other.is_closed or len(other.facts) > before else None
+    is_more = len(other.facts) > len(branch.facts)
+    if not is_rule:  # a variable that another one replaces may make two facts one
+        is_more = other.facts.keys() != branch.facts.keys()
+    return other if other.is_closed or is_more else None
+
+
+def _spoken_of(branch: Branch, case: Case) -> tuple[Term, ...]:
+    """Where values for a hypothesis stand; if it says that variables are equal, in the facts."""
+    sides = (branch.left, branch.right)
+    return (*sides, *branch.facts) if isinstance(case.conjecture.left, Variable) else sides
 
 
 def _add_instance(

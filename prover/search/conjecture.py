@@ -90,14 +90,13 @@ class Names:
 
     def fresh(self, sort: Sort, taken: Container[str]) -> Variable:
         """A variable whose name is not taken."""
-        names = self._candidates(sort)
-        free = (name for name in names if name not in taken and name not in self.reserved)
+        free = (name for name in self._candidates(sort) if name not in taken)
         return Variable(next(free), sort)
 
     def part_of(self, whole: Variable, sort: Sort, taken: Container[str]) -> Variable:
         """A variable for a field of what another one stands for."""
-        primed = whole.name.rstrip("'") + "'"
-        while primed in taken or primed in self.reserved:
+        primed = whole.name.rstrip("'") + "'"  # the name of no symbol
+        while primed in taken:
             primed += "'"
         if sort is whole.sort and len(primed) < len(whole.name) + 3:
             return Variable(primed, sort)
@@ -116,9 +115,14 @@ class Names:
         if sort not in self._kinds:
             self._kinds[sort] = self._kind(sort)
         letters = _LETTERS[self._kinds[sort]]
-        yield from letters
-        for number in count(1):
-            yield from (f"{letter}{number}" for letter in letters)
+        for number in count():
+            yield from (self.unreserved(f"{letter}{number or ''}") for letter in letters)
+
+    def unreserved(self, name: str) -> str:
+        """The name, or where a symbol has it one that `Ordering` puts at the same place."""
+        while name in self.reserved:
+            name += "_"
+        return name
 
     def _kind(self, sort: Sort) -> str:
         if sort is BOOL or sort is INT:

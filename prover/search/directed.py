@@ -9,17 +9,18 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 from prover.checker import verify
-from prover.errors import ProverError, Rejected
+from prover.errors import ProverError
 from prover.evaluator import Evaluator
 from prover.program import Program, Statement
 from prover.rewriting.meter import Meter, Spent
 from prover.rewriting.rules import RuleBook
 from prover.samples.samples import Samples
 from prover.search.certificate import certificate
-from prover.search.conjecture import Names
+from prover.search.conjecture import Conjecture, Names
 from prover.search.explain import Explainer
-from prover.search.lemmas import Lemma
+from prover.search.lemmas import Lemma, LemmaCase
 from prover.search.loop import Loop
+from prover.search.renaming import renamed
 from prover.search.tools import Tools
 from prover.search.trial import Trial
 from prover.terms import Term, Variable, substitute
@@ -35,7 +36,7 @@ _SELDOM = (50_000, 20, 100)  # how often garbage is looked for
 def search(program: Program, goal: Statement, budget: Budget, seed: int = 0) -> Verdict:
     """A proof that the checker accepted, values that refute the goal, or neither.
 
-    The program has passed `checks.check`.
+    The program has passed `checks.check`. Raises Rejected where the search is wrong.
     """
     with deep_recursion():
         return Search(program, goal, budget, seed).run()
@@ -68,8 +69,10 @@ class Search:
     loop_type: ClassVar[type[Loop]] = Loop
 
     def __init__(self, program: Program, goal: Statement, budget: Budget, seed: int) -> None:
-        self.program, self.goal = program, goal
+        self.program, self.asked = program, goal
         names = Names(program)
+        plain, self._called = names.canonical(Conjecture.of(goal))
+        self.goal = plain.statement(goal.name)  # whatever its variables are called
         book = RuleBook(program)
         self.samples = Samples(program, seed)
         tools = Tools(program, book, Meter(budget), names, Trial(self.samples))
@@ -99,23 +102,23 @@ class Search:
     def doubt(self, effort: int) -> None:
         """Raises Wrong for values that refute the goal."""
         before = self.samples.steps
-        values = self.samples.refute(self.goal, effort)
+        values = self.samples.refute(self.asked, effort)
         if values is not None:
             raise Wrong(values)
         self.loop.tools.meter.spend((self.samples.steps - before) // _CALLS_OF_A_STEP)
 
     def _refuted(self, values: Mapping[Variable, Term]) -> Refuted:
         evaluator = Evaluator(self.program)
-        conclusion = self.goal.conclusion
+        conclusion = self.asked.conclusion
         left, right = (substitute(s, values) for s in (conclusion.left, conclusion.right))
         return Refuted(values, evaluator.value(left), evaluator.value(right))
 
-    def _proved(self, lemma: Lemma) -> Verdict:
-        lemmas = self.loop.lemmas.needed(lemma)
+    def _proved(self, lemma: Lemma) -> Proved:
+        """Raises Rejected where the search has written what is no proof: it is wrong then."""
+        ((_, proof),) = ((case.patterns, case.proof) for case in lemma.cases)
+        said = renamed(proof, self._called, self.loop.tools.names)
+        lemmas = self.loop.lemmas.needed(Lemma(self.asked, (), (LemmaCase((), said),)))
         data = certificate(self.goal.name, lemmas)
-        try:
-            verified = verify(self.program, data)
-        except Rejected:
-            return Unknown(Reason.STUCK, self.loop.stuck)
+        verified = verify(self.program, data)
         explainer = Explainer(self.loop.tools.book, lemmas, self.loop.remarks.by_lemma)
         return Proved(data, str(verified), tuple(explainer.lines()))

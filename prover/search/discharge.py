@@ -12,13 +12,13 @@ from prover.builtins import FALSE, TRUE
 from prover.program import Equality
 from prover.rewriting.steps import Arguments, Cases, Compute, Have, Proof, Rewrite, Side
 from prover.search import applying, splitting
-from prover.search.branch import Branch, is_builtin
+from prover.search.branch import Branch, is_builtin, is_truth
 from prover.search.conjecture import Conjecture
 from prover.search.hypotheses import instance_of
 from prover.search.remainder import remainders
 from prover.search.tasks import Find, Fit, Found, Learn, Outcome, Refine, Stuck, Task
 from prover.search.tools import Tools
-from prover.terms import BOOL, Apply, Term
+from prover.terms import BOOL, Apply, Term, subterms
 
 _MOST_SPLITS = 5
 _LARGEST = 90  # symbols of a goal: nothing larger is worked on
@@ -142,7 +142,9 @@ class Discharge:
     def _refine(self, branch: Branch, task: Task) -> Outcome | None:
         if task.refinable is None:
             return None
-        sides = (branch.left, branch.right)
+        sides: tuple[Term, ...] = (branch.left, branch.right)
+        if not any(map(_says_something, sides)):  # then it rests on what is known
+            sides = tuple(branch.facts)
         for variable in splitting.begun_variables(self.tools.book, *sides):
             if variable in task.refinable:
                 return Refine(variable)
@@ -270,6 +272,11 @@ def _both_sides(branch: Branch) -> Iterator[tuple[Side, Apply, Term]]:
         yield "left", branch.left, branch.right
     if isinstance(branch.right, Apply):
         yield "right", branch.right, branch.left
+
+
+def _says_something(term: Term) -> bool:
+    """Whether there is more to it than variables and constructors of a data type."""
+    return is_truth(term) or any(splitting.is_call(part) for part in subterms(term))
 
 
 def _same_constructor(left: Term, right: Term) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from prover.positions import replace_at
 from prover.program import Equality
 from prover.rewriting.rules import RuleBook
 from prover.rewriting.steps import (
@@ -20,7 +21,7 @@ from prover.rewriting.steps import (
 from prover.search.conjecture import Conjecture
 from prover.search.forms import form
 from prover.search.lemmas import Lemma, LemmaCase
-from prover.terms import Apply, Term, replace_at, show, substitute
+from prover.terms import Apply, Term, show, substitute
 
 _INDENT = "  "
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from prover.patterns import match
+from prover.positions import Position, replace_at, subterm_at
 from prover.rewriting.rules import Rule
 from prover.rewriting.steps import Rewrite, Side
 from prover.samples.samples import Samples
@@ -21,18 +23,7 @@ from prover.search.tasks import Find, Found
 from prover.search.tools import Tools
 from prover.synthesis.bank import operators
 from prover.synthesis.fitting import Task, fitting
-from prover.terms import (
-    Apply,
-    Position,
-    Term,
-    Variable,
-    match,
-    rebuild,
-    replace_at,
-    substitute,
-    subterm_at,
-    variables,
-)
+from prover.terms import Apply, Term, Variable, rebuild, substitute, variables
 
 _MOST_TERMS = 1_500
 _MOST_MISFITS = 4
@@ -65,8 +56,9 @@ class Fitter:
         for misfit in misfits[:_MOST_MISFITS]:
             for wanted in self._choices(misfit):
                 found = self.find([Conjecture(misfit.term, wanted)], depth)
-                if found is not None:
-                    yield _fitted(branch, misfit, wanted, found)
+                fitted = _fitted(branch, misfit, wanted, found) if found is not None else None
+                if fitted is not None:
+                    yield fitted
 
     def _choices(self, misfit: Misfit) -> Iterator[Term]:
         """Instances of the pattern with the value of the term: the first that is found."""
@@ -142,8 +134,8 @@ def _misfit(rule: Rule, call: Apply) -> tuple[Position, Term] | None:
     return wrong[0] if fills and is_call(pattern) else None
 
 
-def _fitted(branch: Branch, misfit: Misfit, wanted: Term, found: Found) -> Branch:
-    """Rewrites the argument by the lemma, and the call by the hypothesis."""
+def _fitted(branch: Branch, misfit: Misfit, wanted: Term, found: Found) -> Branch | None:
+    """Rewrites the argument by the lemma, and the call by the hypothesis if it fits at last."""
     other = branch.fork(branch.left, branch.right)
     given = tuple((v.name, found.by[v]) for v in found.statement.variables())
     side, rule = misfit.side, misfit.rule
@@ -154,7 +146,8 @@ def _fitted(branch: Branch, misfit: Misfit, wanted: Term, found: Found) -> Branc
     whole = replace_at(whole, misfit.at, wanted)
     call = subterm_at(whole, misfit.call)
     bound = rule.bind(call)
-    assert bound is not None
+    if bound is None:
+        return None
     by = tuple((name, substitute(term, bound)) for name, term in rule.given)
     new = substitute(rule.right, bound)
     second = Rewrite(side, misfit.call, rule.name, by, rule.backward, (), call, new)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
+from prover.positions import Position, places, replace_at
 from prover.program import Equality
 from prover.search.conjecture import Conjecture, Names, names_of
 from prover.search.splitting import is_call
 from prover.search.trial import Trial
-from prover.terms import Apply, Position, Term, Variable, places, rebuild, replace_at
+from prover.terms import Apply, Term, Variable, rebuild
 
 _MOST_OCCURRENCES = 6
 

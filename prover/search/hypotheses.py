@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from prover.patterns import match
 from prover.program import Equality
 from prover.rewriting.rules import Rule, hypothesis
 from prover.search.conjecture import Conjecture
-from prover.terms import Apply, Term, Variable, match, substitute, subterms, variables
+from prover.terms import Apply, Term, Variable, substitute, subterms, variables
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,9 @@ class Case:
         yield {v: self.patterns.get(v, v) for v in free}
         if not free:
             return
-        for part in subterms(smaller.left):
+        conditions = (side for c in smaller.conditions for side in (c.left, c.right))
+        speaking = conditions if isinstance(smaller.left, Variable) else (smaller.left,)
+        for part in (part for side in speaking for part in subterms(side)):
             if isinstance(part, Apply) and all(v in variables(part) for v in free):
                 for term in (t for side in goal for t in subterms(side)):
                     bound: dict[Variable, Term] = dict(fixed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from prover.patterns import match
 from prover.program import Equality, Statement
 from prover.samples.samples import Samples
 from prover.search.accumulators import Accumulators
@@ -22,7 +23,7 @@ from prover.search.remarks import Remarks
 from prover.search.tactics import Tactics
 from prover.search.tasks import Found, Task
 from prover.search.tools import Tools
-from prover.terms import Term, Variable, match, substitute
+from prover.terms import Term, Variable, substitute
 
 _MOST_NESTED = 10
 _LARGEST = 60

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from prover.builtins import FALSE, TRUE, if_then_else, literal
 from prover.errors import SortClash
-from prover.program import Equation
-from prover.syntax.declarations import FunctionTemplate, Signature
+from prover.syntax.fields import Fields
 from prover.syntax.instances import Instances, bind, fill, is_generic
 from prover.syntax.lifting import Functions
 from prover.syntax.operators import (
@@ -20,6 +19,7 @@ from prover.syntax.operators import (
 )
 from prover.syntax.scope import AmbiguousError, QuantifierError, Scope
 from prover.syntax.sexpr import Node
+from prover.syntax.signature import FunctionTemplate, Signature
 from prover.terms import BOOL, INT, Apply, Sort, Symbol, Term, apply_to
 
 MOST_SIZE = 100_000
@@ -34,7 +34,7 @@ class Elaborator:
         self.source = signature.source
         self.instances = Instances(signature)
         self.functions = Functions(self, self.instances)
-        self.selectors: list[Symbol] = []
+        self.fields = Fields(self, self.instances)
 
     # Expressions
 
@@ -77,9 +77,9 @@ class Elaborator:
         if name in self.signature.constructors or name in self.signature.functions:
             return self._instance(node, name, arguments, scope, expected)
         if name in self.signature.selectors:
-            return self._selector(node, name, arguments, scope)
+            return self.fields.selector(node, name, arguments, scope)
         if name.startswith("is-") and name[3:] in self.signature.constructors:
-            return self._tester(node, name[3:], arguments, scope)
+            return self.fields.tester(node, name[3:], arguments, scope)
         return self._builtin(node, name, arguments, scope, expected)
 
     def _call_list(
@@ -92,7 +92,7 @@ class Elaborator:
     ) -> Term:
         """Heads that are lists: `(_ is C)`, `(_ f sorts)`, `(as f sort)`, or a function's value."""
         if head.head == "_" and len(head.items) == 3 and head.items[1].text == "is":
-            return self._tester(node, head.items[2].text, arguments, scope)
+            return self.fields.tester(node, head.items[2].text, arguments, scope)
         if head.head == "_" and len(head.items) > 1:
             sorts = tuple(self.sort(item, scope) for item in head.items[2:])
             return self._instance(node, head.items[1].text, arguments, scope, expected, sorts)
@@ -210,48 +210,6 @@ class Elaborator:
             return self.term(body, scope, symbol.result)
 
         self.functions.equations(symbol(*parameters), build, scope)
-
-    # Selectors and testers are functions that the file does not define itself
-
-    def _selector(self, node: Node, name: str, arguments: tuple[Node, ...], scope: Scope) -> Term:
-        _, constructor, index = self.signature.selectors[name]
-        subject = self._only(node, arguments, scope)
-        data = self.data_of(subject, node)
-        chosen = self.instances.constructor(constructor.name, subject.sort)
-        shape = ((subject.sort,), chosen.arguments[index])
-        symbol, is_new = self.instances.new_symbol("selector", name, data.arguments, shape)
-        if is_new:
-            fields = self.instances.fresh(constructor.selectors, chosen.arguments)
-            left = symbol(chosen(*fields))
-            self.instances.equations[symbol] = [Equation(left, fields[index])]
-            self.selectors.append(symbol)
-        return symbol(subject)
-
-    def _tester(self, node: Node, name: str, arguments: tuple[Node, ...], scope: Scope) -> Term:
-        if name not in self.signature.constructors:
-            raise self.source.error(f"{name} is no constructor", node)
-        subject = self._only(node, arguments, scope)
-        self.data_of(subject, node)
-        chosen = self.instances.constructor(name, subject.sort)
-        shape = ((subject.sort,), BOOL)
-        key = ("tester", f"is-{name}", subject.sort.arguments)
-        symbol, is_new = self.instances.new_symbol(*key, shape)
-        if is_new:
-            data = self.instances.data(subject.sort)
-            assert data is not None
-            self.instances.equations[symbol] = [
-                Equation(
-                    symbol(c(*self.instances.fresh((), c.arguments))),
-                    TRUE if c is chosen else FALSE,
-                )
-                for c in data.constructors
-            ]
-        return symbol(subject)
-
-    def _only(self, node: Node, arguments: tuple[Node, ...], scope: Scope) -> Term:
-        if len(arguments) != 1:
-            raise self.source.error(f"it takes 1 argument, not {len(arguments)}", node)
-        return self.term(arguments[0], scope)
 
     def data_of(self, subject: Term, node: Node) -> Sort:
         if self.instances.data(subject.sort) is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from prover.errors import Inadmissible
 from prover.program import BOOL_TYPE, DataType, Equation
-from prover.syntax.declarations import FunctionTemplate, Signature
+from prover.syntax.signature import FunctionTemplate, Signature
 from prover.terms import BOOL, Kind, Sort, Symbol, Variable
 
 MOST_INSTANCES = 2000

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from prover.errors import Place, SourceError
 from prover.program import BOOL_TYPE, DataType, Equation, Function, Program, Statement
-from prover.syntax.declarations import Signature, declare
+from prover.syntax.declarations import declare
 from prover.syntax.elaborate import Elaborator
 from prover.syntax.instances import Instances
+from prover.syntax.order import ordered_assumptions, ordered_equations
 from prover.syntax.scope import QuantifierError
 from prover.syntax.sexpr import MOST_BYTES, Source, read
+from prover.syntax.signature import Signature
 from prover.syntax.statements import (
     completion,
     define_by_assertions,
@@ -79,39 +81,59 @@ def assemble(signature: Signature) -> Program:
     defined, assumed = define_by_assertions(elaborator, asserted)
     for premise in premises or ():
         assumed.append(replace(premise, name=f"assumption-{len(assumed) + 1}"))
-    for symbol in elaborator.selectors:
+    for symbol in elaborator.fields.selectors:
         partial = elaborator.instances.equations[symbol]
         partial.extend(completion(elaborator, symbol, partial))
-    equations = {**elaborator.instances.equations, **defined, **by_equations}
+    constructors = elaborator.instances.constructors
+    stated = {**defined, **by_equations}
+    equations: dict[Symbol, tuple[Equation, ...]] = {
+        **{symbol: tuple(of) for symbol, of in elaborator.instances.equations.items()},
+        **{symbol: ordered_equations(of, constructors) for symbol, of in stated.items()},
+    }
     program = _reachable(elaborator.instances, equations, goals, tuple(assumed))
     return replace(program, left_out=tuple(left_out))
 
 
 def _reachable(
     instances: Instances,
-    equations: dict[Symbol, list[Equation]],
+    equations: Mapping[Symbol, tuple[Equation, ...]],
     goals: tuple[Statement, ...],
-    assumed: tuple[Statement, ...],
+    assumed: Iterable[Statement],
 ) -> Program:
+    file = instances.signature.source.file
+    found = Program(file, {BOOL: BOOL_TYPE}, {}, (), (), goals)
+    found = _with_all_of(found, instances, equations, goals)
+    places = {symbol: number for number, symbol in enumerate(found.symbols())}
+    ordered = ordered_assumptions(assumed, places)
+    found = _with_all_of(found, instances, equations, ordered)
+    return replace(found, assumptions=ordered)
+
+
+def _with_all_of(
+    program: Program,
+    instances: Instances,
+    equations: Mapping[Symbol, tuple[Equation, ...]],
+    statements: Iterable[Statement],
+) -> Program:
+    """With what the statements speak of, in the order in which they come to it."""
     waiting: list[Term] = []
-    for each in (*goals, *assumed):
+    for each in statements:
         waiting += each.variables
         waiting += [side for e in each.equalities() for side in (e.left, e.right)]
-    functions: dict[Symbol, Function] = {}
-    free: dict[Symbol, None] = {}
-    data: dict[Sort, DataType] = {BOOL: BOOL_TYPE}
+    data, functions = dict(program.data), dict(program.functions)
+    free = dict.fromkeys(program.free)
     while waiting:
         new, waiting = waiting, []
         for symbol in used_symbols(new):
             if symbol.kind is not Kind.FUNCTION or symbol in functions or symbol in free:
                 continue
             if symbol in equations:
-                functions[symbol] = Function(symbol, tuple(equations[symbol]))
+                functions[symbol] = Function(symbol, equations[symbol])
                 waiting += [side for e in equations[symbol] for side in (e.left, e.right)]
             else:
                 free[symbol] = None
         _add_data(instances, data, [part.sort for term in new for part in subterms(term)])
-    return Program(instances.signature.source.file, data, functions, tuple(free), assumed, goals)
+    return replace(program, data=data, functions=functions, free=tuple(free))
 
 
 def _add_data(instances: Instances, data: dict[Sort, DataType], sorts: list[Sort]) -> None:

@@ -26,8 +26,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from prover.syntax.declarations import EQUATION, NAMED, TOTAL, Signature, declare
+from prover.syntax.declarations import EQUATION, NAMED, TOTAL, declare
 from prover.syntax.sexpr import MOST_NESTED, Node, Source
+from prover.syntax.signature import Signature
 
 _TOKEN = re.compile(r"\s+|#[^\n]*|(->|=>|!=|<=|[()=|,:.+*<-]|[A-Za-z_][A-Za-z0-9_']*|[0-9]+)")
 _KEYWORDS = {"sort", "data", "fun", "free", "assume", "prove", "forall", "if", "then", "else"}

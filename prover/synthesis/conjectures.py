@@ -44,7 +44,7 @@ def vocabulary(program: Program, goal: Statement) -> Vocabulary:
     used = [s for s in reached if s.kind in (Kind.FUNCTION, Kind.CONSTRUCTOR, Kind.LITERAL)]
     sorts = dict.fromkeys(sort for symbol in used for sort in (*symbol.arguments, symbol.result))
     constructors = [c for sort in sorts for c in program.constructors(sort)]
-    among = [Variable(f"{n} {s}", s) for s in sorts for n in range(_NUM_VARIABLES)]
+    among = [Variable(f"{n} {i}", s) for i, s in enumerate(sorts) for n in range(_NUM_VARIABLES)]
     return Vocabulary(tuple(dict.fromkeys((*constructors, *used))), tuple(among))
 
 

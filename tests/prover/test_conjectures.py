@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import islice
 
+from prover.patterns import match
 from prover.program import Equality, Statement
 from prover.rewriting.meter import Meter
 from prover.rewriting.normaliser import Normaliser
@@ -12,7 +13,7 @@ from prover.rewriting.rules import RuleBook
 from prover.samples.samples import Samples
 from prover.syntax.problem import parse
 from prover.synthesis.conjectures import Vocabulary, lemmas, vocabulary
-from prover.terms import Term, Variable, match, show, variables
+from prover.terms import Term, Variable, show, variables
 from prover.verdict import Budget
 from tests.prover.theory import APPEND, PLUS, REVERSE
 

@@ -13,20 +13,10 @@ from prover.builtins import ARITHMETIC, FALSE, TRUE, equals, if_then_else, liter
 from prover.errors import OutOfFuel, SortClash, Undecided
 from prover.evaluator import Evaluator
 from prover.notation import Notation
+from prover.patterns import match
+from prover.positions import replace_at, subterm_at
 from prover.syntax.problem import parse
-from prover.terms import (
-    BOOL,
-    Apply,
-    Kind,
-    Term,
-    Variable,
-    match,
-    replace_at,
-    show,
-    substitute,
-    subterm_at,
-    variables,
-)
+from prover.terms import BOOL, Apply, Kind, Term, Variable, show, substitute, variables
 
 # On cores that others share a process waits for its turn.
 SHARED_S = 8.0

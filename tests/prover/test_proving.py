@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from prover import command
+from prover.command import Order
 from prover.errors import Failed, Unusable
 from prover.program import Equality
 from prover.proving import Outcome, Problem, Proving, Settings, prove, prove_all
@@ -48,6 +50,13 @@ def search(*given):
     "fills": "def search(*given):\n    kept = []\n    while True: kept.append(bytearray(1 << 20))",
     "dies": "import os\ndef search(*given):\n    os.abort()",
     "fails": "def search(*given):\n    return 1 // 0",
+    "slips": """from prover.rewriting.steps import Compute
+from prover.search import directed
+from prover.search.branch import Branch
+def search(*given):
+    right = Branch.proof
+    Branch.proof = lambda self, *last: (*right(self, *last), Compute("left", (), *[self.left] * 2))
+    return directed.search(*given)""",
     "lies": """from prover.verdict import Proved
 def search(*given):
     return Proved({"format": "thoth-certificate-1", "goal": "goal", "groups": [[]]}, "it is")""",
@@ -107,6 +116,19 @@ def test_an_error_of_a_search_is_told_as_one() -> None:
 def test_what_a_search_claims_is_checked_again() -> None:
     assert isinstance(_by("lies", seconds=20).verdict, Failed)
     assert _by("errs", seconds=20).verdict == Unknown(Reason.STUCK)
+
+
+@pytest.mark.usefixtures("searching")
+def test_a_wrong_step_of_a_search_is_a_failure_and_said_to_be_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verdict = _by("slips", seconds=20).verdict
+    assert isinstance(verdict, Failed)
+    assert "Rejected: lemma-1, case 1, step" in str(verdict)
+    file = tmp_path / "a.prove"
+    file.write_text(RIGHT_ZERO)
+    assert command.run(Order([file], Settings(search="slips"))) == command.NOT_PROVED
+    assert f"{file}: goal: an error of the prover itself" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("searching")

@@ -12,9 +12,10 @@ from prover.program import Equality, Program, Statement
 from prover.rewriting.meter import Meter, Spent
 from prover.rewriting.normaliser import Normaliser
 from prover.rewriting.ordering import Ordering
-from prover.rewriting.rules import RuleBook
+from prover.rewriting.rules import Rule, RuleBook, fact
 from prover.rewriting.steps import written
 from prover.search.certificate import certificate
+from prover.search.directed import deep_recursion
 from prover.search.lemmas import Lemma, LemmaCase
 from prover.terms import Apply, Kind, Sort, Term, Variable, show, substitute, variables
 from prover.verdict import Budget, Reason
@@ -129,3 +130,15 @@ def test_rewriting_stops_at_the_end_of_its_budget(naturals: Program) -> None:
         normaliser.trace(plus(term, term))
     assert spent.value.reason is Reason.STEPS
     assert show(term)
+
+
+def test_what_facts_would_rewrite_for_ever_stays_as_it_is(naturals: Program) -> None:
+    nat = next(sort for sort in naturals.data if sort.name == "Nat")
+    plus, successor = (next(s for s in naturals.symbols() if s.name == n) for n in ("plus", "S"))
+    term = plus(Variable("x", nat), Variable("y", nat))
+    other = successor(successor(term))
+    facts: dict[Term, Rule] = {term: fact("h", term, other, False)}
+    with deep_recursion():
+        trace = Normaliser(RuleBook(naturals), Meter(Budget()), facts).trace(term)
+    assert trace.result is term
+    assert not list(trace.steps("left"))

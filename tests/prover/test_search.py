@@ -49,7 +49,25 @@ SORTING = """
 (define-fun-rec sum ((x L)) Nat (match x ((nil Z) ((cons h t) (plus h (sum t))))))
 """
 
+LARGER = (
+    NATURALS
+    + """
+(define-fun-rec less ((x Nat) (y Nat)) Bool
+  (match y ((Z false) ((S b) (match x ((Z true) ((S a) (less a b))))))))
+(define-fun larger ((x Nat) (y Nat)) Nat (ite (less x y) y x))
+"""
+)
+
 THEOREMS = {
+    "an order tells all apart": (
+        LARGER,
+        "(forall ((x Nat) (y Nat)) (=> (and (not (less x y)) (not (less y x))) (= x y)))",
+    ),
+    "the larger one commutes": (LARGER, "(forall ((x Nat) (y Nat)) (= (larger x y) (larger y x)))"),
+    "the larger one of three": (
+        LARGER,
+        "(forall ((x Nat) (y Nat) (z Nat)) (= (larger x (larger y z)) (larger y (larger x z))))",
+    ),
     "plus is associative": (
         NATURALS,
         "(forall ((x Nat) (y Nat) (z Nat)) (= (plus x (plus y z)) (plus (plus x y) z)))",
