@@ -7,10 +7,9 @@ take longer, they cost everybody's time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import inf
 
 from cluster.scheduling.plan import PlanKind
 from cluster.scheduling.stages import StageCosts, Work
@@ -124,18 +123,24 @@ class Rates:
         own = self.decoding.first.rows
         rates = {}
         for number in numbers:
-            served = [n for n in numbers if n <= number]
-            row_s = min(
-                (plain[n].seconds / (own + n) for n in served if self._is_kept(number, n, own)),
-                default=inf,
-            )
-            more_s = min(prompts[n].seconds - (own + n) * row_s for n in served) if own else 0.0
+            row_s = self._row_s(number, plain)
+            more_s = min(prompts[n].seconds - (own + n) * row_s for n in numbers if n <= number)
             rates[number] = 1.0 / max(row_s + self.prompt_steps * more_s, 1e-12)
         return rates
 
-    def _is_kept(self, number: int, served: int, own: int) -> bool:
-        """What those on the host are promised; and there is a row at all."""
-        return served * self.progress_steps >= number and own + served > 0
+    def _row_s(self, number: int, plain: Mapping[int, Split]) -> float:
+        """Seconds for a row of steps that only decode, with so many on the host: of all that keep
+        the promise the least. Less than a row a step is promised by a row in some steps."""
+        own, promised = self.decoding.first.rows, number / self.progress_steps
+        found = [
+            each.seconds / (own + n)
+            for n, each in plain.items()
+            if promised <= n <= number and own + n
+        ]
+        if own and 0.0 < promised < 1.0:
+            mixed_s = (1.0 - promised) * plain[0].seconds + promised * plain[1].seconds
+            found.append(mixed_s / (own + promised))
+        return min(found, default=1.0)
 
 
 def _pairs(least: int, most: int, has_first: bool) -> Iterator[tuple[int, int]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.scheduling.curves import Curve, measured_curve
+from cluster.scheduling.curves import Curve, Trend, measured_curve
 
 QUANTITIES = st.integers(0, 2**24)
 SECONDS = st.floats(0.0, 10.0)
@@ -43,3 +44,23 @@ def test_of_what_was_measured_more_never_takes_less(
     for quantity, took in seconds.items():
         assert curve.at(quantity) > 0.0 or not quantity
         assert curve.at(quantity) <= max(took, 1e-6) * (1 + 1e-9)
+
+
+@given(st.lists(st.tuples(st.integers(0, 512), SECONDS), max_size=50), st.integers(0, 2**16))
+def test_a_trend_never_takes_less_than_no_time_nor_less_for_more(
+    seen: list[tuple[int, float]], quantity: int
+) -> None:
+    trend = Trend(1e-3, 1e-5)
+    for each, seconds in seen:
+        trend.observed(each, seconds)
+    assert 0.0 <= trend.at(quantity) <= trend.at(quantity + 1)
+
+
+@given(st.lists(st.integers(1, 64), min_size=200, max_size=200))
+def test_a_trend_finds_a_line_through_what_varies(quantities: list[int]) -> None:
+    if max(quantities) - min(quantities) < 8:
+        quantities = [*range(1, 65), *quantities[64:]]
+    trend = Trend()
+    for quantity in quantities * 2:
+        trend.observed(quantity, 2e-3 + 1e-4 * quantity)
+    assert trend.at(quantities[-1]) == pytest.approx(2e-3 + 1e-4 * quantities[-1], rel=0.1)
