@@ -214,6 +214,7 @@ class Adaptive:
             Balance(self.offload.costs, device + prompts, parked),
             prompt_steps,
             self.offload.progress_steps,
+            self.offload.costs.exchange.at(prompts.rows),
         ).by_number()
         most = max(rates.values())
         best = max(count for count, rate in rates.items() if rate >= (1.0 - LEVEL_SHARE) * most)

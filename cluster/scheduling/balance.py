@@ -53,13 +53,19 @@ class Balance:
         self, num_forced: int = 0, most: int | None = None, around: Split | None = None
     ) -> Split:
         """With at least the forced rows, and at most so many: from another plan's numbers on, or
-        from the best of a few, by shorter and shorter ways."""
+        from the best of a few of each kind, by shorter and shorter ways."""
         least, most = self._bounds(num_forced, most)
         sums = self._sums()
-        if around is None:
-            best, way = self._coarse(sums, least, most), max(1, (most - least) // 8)
-        else:
-            best, way = self._split(sums, *self._nearest(around, least, most)), 1
+        if around is not None:
+            nearest = self._split(sums, *self._nearest(around, least, most))
+            return self._from(nearest, sums, least, most, 1)
+        begun = [self._split(sums, *pair) for pair in _pairs(least, most, self.first.rows > 0)]
+        of_kinds = {split.kind: split for split in sorted(begun, key=self._score)}
+        way = max(1, (most - least) // 8)
+        found = [self._from(split, sums, least, most, way) for split in of_kinds.values()]
+        return max(found, key=self._score)
+
+    def _from(self, best: Split, sums: Sequence[Work], least: int, most: int, way: int) -> Split:
         while way:
             near = _near(best, way, least, most, self.first.rows > 0)
             better = max((self._split(sums, *pair) for pair in near), key=self._score, default=best)
@@ -71,7 +77,9 @@ class Balance:
 
     def coarse(self, num_forced: int, most: int) -> Split:
         """The best of a few."""
-        return self._coarse(self._sums(), *self._bounds(num_forced, most))
+        sums, bounds = self._sums(), self._bounds(num_forced, most)
+        splits = [self._split(sums, *pair) for pair in _pairs(*bounds, self.first.rows > 0)]
+        return max(splits, key=self._score)
 
     def _bounds(self, num_forced: int, most: int | None) -> tuple[int, int]:
         most = len(self.parked) if most is None else min(most, len(self.parked))
@@ -86,10 +94,6 @@ class Balance:
 
     def _sums(self) -> list[Work]:
         return list(accumulate(self.parked, initial=Work()))
-
-    def _coarse(self, sums: Sequence[Work], least: int, most: int) -> Split:
-        splits = [self._split(sums, *pair) for pair in _pairs(least, most, self.first.rows > 0)]
-        return max(splits, key=self._score)
 
     def _score(self, split: Split) -> float:
         return split.rate * (1.0 + self.hysteresis * (split.kind is self.last))
@@ -107,14 +111,16 @@ class Rates:
     """Decoding rows a second in the long run, by how many lie on the host.
 
     Most steps only decode; for each row of theirs there are `prompt_steps` steps with prompts
-    beside. Either kind takes as many rows of the host as are best for it. Nobody there goes without
-    a row for more than `progress_steps` steps.
+    beside, which take `streamed_s` more if all of those go to the host. Either kind takes as many
+    rows of the host as are best for it. Nobody there goes without a row for more than
+    `progress_steps` steps.
     """
 
     decoding: Balance
     with_prompts: Balance
     prompt_steps: float
     progress_steps: int
+    streamed_s: float = 0.0
 
     def by_number(self) -> dict[int, float]:
         numbers = counts(0, len(self.decoding.parked), 1.25)
@@ -125,6 +131,7 @@ class Rates:
         for number in numbers:
             row_s = self._row_s(number, plain)
             more_s = min(prompts[n].seconds - (own + n) * row_s for n in numbers if n <= number)
+            more_s += self.streamed_s * number / max(1, own + number)
             rates[number] = 1.0 / max(row_s + self.prompt_steps * more_s, 1e-12)
         return rates
 

@@ -22,7 +22,7 @@ HYSTERESIS = 0.02
 LEAST_CHUNK = 16
 CUT_SHARE = 0.1
 # Where no cut was better none is looked for in so many steps; and as many times the rows of a step
-# are found from those of the step before, before they are found from all.
+# are found from those of the step before, if it was like this one, before they are found from all.
 LOOKED_AGAIN = 4
 
 
@@ -31,6 +31,7 @@ class Joining:
     offload: Offload
     _last: Split | None = field(init=False, default=None)
     _num_near: int = field(init=False, default=0)
+    _had_prompts: bool = field(init=False, default=False)
     _rests: int = field(init=False, default=0)
 
     def join(self, draft: Draft) -> None:
@@ -51,8 +52,7 @@ class Joining:
         given = 0
         if draft.prompt_rows is not None:
             given = sum(entry.rows for entry in draft.first if entry.rows > 1)
-        self._num_near = (self._num_near + 1) % LOOKED_AGAIN
-        around = self._last if self._num_near else None
+        around = self._like_this(draft)
         whole = self._balance(total(draft.first), works, given).best(forced, room, around)
         chunk = next((e for e in reversed(draft.first) if e.rows > LEAST_CHUNK), None)
         if given or chunk is None:
@@ -61,6 +61,12 @@ class Joining:
             self._rests -= 1
             return whole
         return self._cut(draft, chunk, works, forced, whole)
+
+    def _like_this(self, draft: Draft) -> Split | None:
+        """The last plan, if it is one to go on from."""
+        had_prompts, self._had_prompts = self._had_prompts, any(e.rows > 1 for e in draft.first)
+        self._num_near = (self._num_near + 1) % LOOKED_AGAIN
+        return self._last if self._num_near and had_prompts is self._had_prompts else None
 
     def _cut(
         self, draft: Draft, chunk: Entry, works: Many[Work], forced: int, whole: Split

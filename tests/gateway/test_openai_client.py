@@ -269,7 +269,7 @@ async def test_a_client_that_leaves_cancels_every_choice(
     async for chunk in stream:
         if chunk.choices[0].delta.content:
             break
-    assert worker.num_running == 4
+    await eventually(lambda: worker.num_running == 4)
     await stream.close()
     await eventually(lambda: worker.num_running == 0)
     assert worker.num_cancelled == 4
