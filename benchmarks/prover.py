@@ -1,9 +1,9 @@
 """Theorems of the standard sets, proved by ours and by cvc5: how many, and in what time.
 
 Every file of THOTH_DATA/prover, one solver after the other on one core, with limits of 5 and 60
-seconds. A file that our reader or our checks refuse is asked of nobody, and nobody solves it. As
-`python -m benchmarks.prover` it takes parts of the whole, and with `--log` goes on where an earlier
-run was ended.
+seconds. A file that our reader refuses is asked of nobody, and nobody solves it; one whose
+definitions our checks refuse is asked of cvc5 alone. As `python -m benchmarks.prover` it takes
+parts of the whole, and with `--log` goes on where an earlier run was ended.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _ask_all(
 ) -> dict[Task, Answer]:
     answers = {}
     for task, file in tasks.items():
-        key = [solver.name, limit_s, task.set, str(file)]
+        key = [solver.name, limit_s, task.set, task.name]
         answers[task] = log.known(key) or log.add(key, solver.ask(file, limit_s))
     solved = Answers(limit_s, {solver.name: answers}).solved(solver.name)
     console.print(f"{limit_s:g} s, {solver.name}: {len(solved)} of {len(tasks)} solved")

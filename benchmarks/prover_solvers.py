@@ -20,7 +20,6 @@ from pathlib import Path
 
 from benchmarks.peers.catalogue import Places
 from benchmarks.prover_smtlib import inducible, plain, wrapped
-from prover.checks import check
 from prover.errors import Failed, ProverError
 from prover.proving import Problem, Settings, prove_all
 from prover.syntax.problem import load
@@ -110,7 +109,6 @@ def _texts(file: Path, is_wrapped: bool) -> Iterator[str]:
     """What cvc5 is asked, one after the other; nothing where we cannot read the file ourselves."""
     try:
         program = load(file)
-        check(program)
     except ProverError:
         return
     if len(program.goals) != 1:
