@@ -220,9 +220,15 @@ def _equation(signature: Signature, node: Node) -> None:
 
 
 def _declare_constant(signature: Signature, node: Node) -> None:
-    none = Node("", (), node.offset, True)
-    head = Node("", (node.items[1], none, node.items[2]), node.offset, True)
-    _add_function(signature, head, None, node)
+    """`(declare-const c sort)`, and TIP's `(declare-const c (par (a) sort))`."""
+    _, name, said = node.items
+    parameters, inner = _par(signature, said)
+    typed = (Node("", (), node.offset, True), *inner)
+    if parameters:
+        typed = (
+            Node("", (*said.items[:2], Node("", typed, node.offset, True)), said.offset, True),
+        )
+    _add_function(signature, Node("", (name, *typed), node.offset, True), None, node)
 
 
 def _assert(signature: Signature, node: Node) -> None:

@@ -128,6 +128,24 @@ def test_what_assertions_leave_open_is_a_free_functions_value() -> None:
     assert [symbol.name for symbol in program.free] == ["last.any", "head.any"]
 
 
+def test_a_constant_may_be_of_any_sort() -> None:
+    text = (
+        POLYMORPHIC
+        + """
+    (declare-const unknown (par (a) a))
+    (define-fun first (par (a) (((x (list a))) a))
+      (match x ((nil (_ unknown a)) ((cons h t) h))))
+    (prove (par (a) (forall ((x (list a)) (m (list Int)))
+      (= (first (app x x)) (ite (= (first m) (_ unknown Int)) (_ unknown a) (first x))))))"""
+    )
+    program = parse(text.encode())
+    assert equations(program, "first") == ["(first nil) = unknown.2", "(first (cons h t)) = h"]
+    assert sorted(f"{symbol}: {symbol.result}" for symbol in program.free) == [
+        "unknown.2: a",
+        "unknown: Int",
+    ]
+
+
 def test_our_own_language_says_the_same() -> None:
     text = b"""
     data nat = zero | succ(nat)   # a comment
