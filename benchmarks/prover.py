@@ -2,8 +2,12 @@
 
 Every file of THOTH_DATA/prover, one solver after the other on one core, with limits of 5 and 60
 seconds. A file that our reader refuses is asked of nobody, and nobody solves it; one whose
-definitions our checks refuse is asked of cvc5 alone. As `python -m benchmarks.prover` it takes
-parts of the whole, and with `--log` goes on where an earlier run was ended.
+definitions our checks refuse is asked of cvc5 alone.
+
+The whole takes a day or two. As `python -m benchmarks.prover` it takes parts of it, and with
+`--log` remembers every answer with the version of who gave it (of ours: a digest of the sources),
+and goes on where an earlier run was ended. `--known` asks nobody: the result is made from what is
+logged, of the sets that a solver was asked about in whole.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -43,13 +47,15 @@ SETS = {
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What of the whole is run: sets, at most so many files of each, limits, solvers by name."""
+    """What of the whole is run: sets, at most so many files of each, limits, solvers by name;
+    with `only_known` nobody is asked."""
 
     sets: Sequence[str] = tuple(SETS)
     most: int | None = None
     limits_s: Sequence[float] = (5.0, 60.0)
     solvers: Sequence[str] = ()
     log: Path | None = None
+    only_known: bool = False
 
 
 QUICK = Part(("laws", "isaplanner", "clam", "leon"), 4, (2.0,))
@@ -63,13 +69,13 @@ def measure(part: Part, console: Console) -> Outcome:
     """Raises CannotRun where THOTH_DATA does not have the problems."""
     tasks = dict(_tasks(part))
     chosen = [each for each in solvers() if not part.solvers or each.name in part.solvers]
-    log = _Log(part.log)
+    log = _Log(part.log, part.only_known)
     found = []
     for limit_s in part.limits_s:
         by_solver = {
             solver.name: _ask_all(solver, tasks, limit_s, log, console) for solver in chosen
         }
-        found.append(Answers(limit_s, by_solver))
+        found.append(Answers(limit_s, tuple(tasks), by_solver))
     return Outcome([row for each in found for row in rows(each)], verdicts(found), SEED)
 
 
@@ -92,27 +98,33 @@ def _ask_all(
 ) -> dict[Task, Answer]:
     answers = {}
     for task, file in tasks.items():
-        key = [solver.name, limit_s, task.set, task.name]
-        answers[task] = log.known(key) or log.add(key, solver.ask(file, limit_s))
-    solved = Answers(limit_s, {solver.name: answers}).solved(solver.name)
-    console.print(f"{limit_s:g} s, {solver.name}: {len(solved)} of {len(tasks)} solved")
+        key = (solver.name, solver.version, limit_s, task.set, task.name)
+        answer = log.known.get(key)
+        if answer is None and not log.is_closed:
+            answer = log.add(key, solver.ask(file, limit_s))
+        if answer is not None:
+            answers[task] = answer
+    solved = Answers(limit_s, tuple(tasks), {solver.name: answers}).solved(solver.name)
+    console.print(f"{limit_s:g} s, {solver.name}: {len(solved)} of {len(answers)} solved")
     return answers
+
+
+# Solver, its version, seconds, set, task.
+_Key = tuple[str, str, float, str, str]
 
 
 class _Log:
     """Answers as lines of a file, if there is one, so that a long run can be ended and taken up."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, is_closed: bool) -> None:
         self._path = path
-        self._known: dict[str, Answer] = {}
+        self.is_closed = is_closed
+        self.known: dict[_Key, Answer] = {}
         for line in path.read_text().splitlines() if path and path.exists() else ():
-            key, said, seconds = json.loads(line)
-            self._known[json.dumps(key)] = Answer(said, seconds)
+            (solver, version, limit_s, of, name), said, seconds = json.loads(line)
+            self.known[solver, version, limit_s, of, name] = Answer(said, seconds)
 
-    def known(self, key: Sequence[object]) -> Answer | None:
-        return self._known.get(json.dumps(key))
-
-    def add(self, key: Sequence[object], answer: Answer) -> Answer:
+    def add(self, key: _Key, answer: Answer) -> Answer:
         if self._path:
             with self._path.open("a") as file:
                 file.write(json.dumps([key, answer.said, round(answer.seconds, 4)]) + "\n")
@@ -128,15 +140,14 @@ def main(arguments: Sequence[str]) -> int:
     add("--limits", type=_numbers, default=(5.0, 60.0), help="seconds, with commas")
     add("--solvers", action="append", default=[], help="one by its name; may be repeated")
     add("--log", type=Path, help="remember each answer here, and ask for none twice")
+    add("--known", action="store_true", help="make the result from the log, and ask nobody")
     add("--json", type=Path, help="write the result here")
     said = parser.parse_args(arguments)
     console = Console()
     setting = Setting("prover", shlex.join(["python", "-m", "benchmarks.prover", *arguments]))
-    part = replace(
-        Part(), sets=said.sets, most=said.limit, limits_s=said.limits, solvers=said.solvers
-    )
+    chosen = Part(said.sets, said.limit, said.limits, said.solvers, said.log, said.known)
     try:
-        outcome = measure(replace(part, log=said.log), console)
+        outcome = measure(chosen, console)
     except CannotRun as reason:
         console.print(str(reason))
         return 2

@@ -15,7 +15,15 @@ from benchmarks.prover_solvers import FAILED, PROVED, REFUTED, Answer
 from benchmarks.result import Cell, Row, Verdict
 
 DIRECTED, ENUMERATIVE = "ours, directed", "ours, enumerative"
+CONJECTURES = "cvc5 -ig"
 NONE = "-"
+# Columns that set a solver beside the directed mode.
+_BESIDE = (
+    "solved_only_here",
+    "solved_only_by_directed",
+    "times_directed_on_common",
+    "times_directed_with_limits",
+)
 STANDARD = ("isaplanner", "clam", "hipspec", "leon")
 # How many files the sets have that an aim speaks of; and aims: at so many seconds, so many.
 WHOLE = {"laws": 14, "isaplanner": 64, "clam": 56, "hipspec": 33, "leon": 34, "sufu": 72}
@@ -33,9 +41,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What every solver said of every task at one limit."""
+    """What solvers said of tasks at one limit; one may not have been asked about all of them."""
 
     limit_s: float
+    tasks: Sequence[Task]
     by_solver: Mapping[str, Mapping[Task, Answer]]
 
     def solved(self, solver: str, of: Sequence[str] = ()) -> dict[Task, float]:
@@ -47,38 +56,48 @@ class Answers:
             if answer.said == (REFUTED if task.is_false else PROVED) and (not of or task.set in of)
         }
 
-    def tasks(self, of: Sequence[str] = ()) -> list[Task]:
-        answers = next(iter(self.by_solver.values()), {})
-        return [task for task in answers if not of or task.set in of]
+    def of(self, *sets: str) -> list[Task]:
+        """The tasks of the sets."""
+        return [task for task in self.tasks if task.set in sets]
+
+    def has(self, solver: str, *sets: str) -> bool:
+        """Whether the solver was asked about every task of the sets."""
+        answers = self.by_solver.get(solver, {})
+        return all(task in answers for task in self.of(*sets))
 
 
 def rows(found: Answers) -> list[Row]:
-    """One row for each set and solver, beside the directed mode."""
-    sets = list(dict.fromkeys(task.set for task in found.tasks()))
-    return [_row(found, each, solver) for each in sets for solver in found.by_solver]
+    """One row for each set and each solver that was asked about all of it, beside the directed
+    mode."""
+    sets = dict.fromkeys(task.set for task in found.tasks)
+    solvers = found.by_solver
+    return [_row(found, each, by) for each in sets for by in solvers if found.has(by, each)]
 
 
 def _row(found: Answers, of: str, solver: str) -> Row:
     mine, directed = found.solved(solver, (of,)), found.solved(DIRECTED, (of,))
-    tasks = found.tasks((of,))
+    tasks = found.of(of)
     both = [task for task in mine if task in directed]
-    return {
+    row: dict[str, Cell] = {
         "set": of,
         "limit_s": found.limit_s,
         "solver": solver,
         "tasks": len(tasks),
         "solved": len(mine),
-        "solved_only_here": sum(task not in directed for task in mine),
-        "solved_only_by_directed": sum(task not in mine for task in directed),
         "median_s": statistics.median(mine.values()) if mine else NONE,
-        "times_directed_on_common": _ratio(
-            [mine[task] for task in both], [directed[task] for task in both]
-        ),
-        "times_directed_with_limits": _ratio(
+    }
+    if not found.has(DIRECTED, of):
+        return row | dict.fromkeys(_BESIDE, NONE)
+    compared: tuple[Cell, ...] = (
+        sum(task not in directed for task in mine),
+        sum(task not in mine for task in directed),
+        _ratio([mine[task] for task in both], [directed[task] for task in both]),
+        _ratio(
             [mine.get(task, found.limit_s) for task in tasks],
             [directed.get(task, found.limit_s) for task in tasks],
         ),
-    }
+    )
+    return row | dict(zip(_BESIDE, compared, strict=True))
 
 
 def _ratio(mine: Sequence[float], others: Sequence[float]) -> Cell:
@@ -89,21 +108,23 @@ def verdicts(all_found: Sequence[Answers]) -> list[Verdict]:
     """What the aims of the prover amount to; what was not run in whole meets no aim."""
     made: list[Verdict] = []
     for found in all_found:
-        sets = dict.fromkeys(task.set for task in found.tasks())
+        sets = dict.fromkeys(task.set for task in found.tasks)
+        mine = [each for each in sets if found.has(DIRECTED, each)]
         made += [
             _count(found, of, aim)
             for of, (at_s, aim) in AIMS.items()
-            if of in sets and at_s == found.limit_s
+            if of in mine and at_s == found.limit_s
         ]
-        made += [_laws(found)] if "laws" in sets else []
-        made += [_ahead(found, each) for each in ("leon", "hipspec") if each in sets]
-        made += [_more(found)] if ENUMERATIVE in found.by_solver else []
+        made += [_laws(found)] if "laws" in mine else []
+        made += [_ahead(found, each) for each in ("leon", "hipspec") if each in mine]
+        if all(found.has(mode, *STANDARD) for mode in (DIRECTED, ENUMERATIVE)):
+            made += [_more(found), _baseline(found)]
         made += [_nothing_false(found), _nothing_fails(found)]
     return made
 
 
 def _count(found: Answers, of: str, aim: int) -> Verdict:
-    solved, tasks = len(found.solved(DIRECTED, (of,))), len(found.tasks((of,)))
+    solved, tasks = len(found.solved(DIRECTED, (of,))), len(found.of(of))
     return Verdict(
         f"{of}, {found.limit_s:g} s: {aim} of {WHOLE[of]} proved",
         f"{solved} of {tasks}",
@@ -112,7 +133,7 @@ def _count(found: Answers, of: str, aim: int) -> Verdict:
 
 
 def _laws(found: Answers) -> Verdict:
-    tasks, solved = found.tasks(("laws",)), found.solved(DIRECTED, ("laws",))
+    tasks, solved = found.of("laws"), found.solved(DIRECTED, ("laws",))
     missing = ", ".join(task.name for task in tasks if task not in solved)
     return Verdict(
         f"laws, {found.limit_s:g} s: all true ones proved, all false ones refuted",
@@ -122,43 +143,57 @@ def _laws(found: Answers) -> Verdict:
 
 
 def _ahead(found: Answers, of: str) -> Verdict:
-    others = {name: len(found.solved(name, (of,))) for name in found.by_solver if "cvc5" in name}
+    asked = [name for name in found.by_solver if "cvc5" in name and found.has(name, of)]
+    others = {name: len(found.solved(name, (of,))) for name in asked}
     solved = len(found.solved(DIRECTED, (of,)))
     listed = ", ".join(f"{name} {count}" for name, count in others.items()) or "no cvc5 here"
     return Verdict(
         f"{of}, {found.limit_s:g} s: more proved than by cvc5 in any way",
-        f"{solved} of {len(found.tasks((of,)))}; {listed}",
-        bool(others) and _is_whole(found, (of,)) and solved > max(others.values()),
+        f"{solved} of {len(found.of(of))}; {listed}",
+        bool(others) and _is_whole(found, of) and solved > max(others.values()),
     )
 
 
 def _more(found: Answers) -> Verdict:
     directed, other = found.solved(DIRECTED, STANDARD), found.solved(ENUMERATIVE, STANDARD)
-    tasks = found.tasks(STANDARD)
+    tasks = found.of(*STANDARD)
     spent = [sum(s.get(task, found.limit_s) for task in tasks) for s in (directed, other)]
     share = spent[0] / spent[1] if spent[1] else math.nan
     return Verdict(
         f"standard sets, {found.limit_s:g} s: 38 more than the enumerative mode in 1/20 the time",
         f"{len(directed)} and {len(other)} of {len(tasks)}; {share:.3f} of its time with limits",
-        _is_whole(found, STANDARD) and len(directed) >= len(other) + 38 and share <= 1 / 20,
+        _is_whole(found, *STANDARD) and len(directed) >= len(other) + 38 and share <= 1 / 20,
     )
 
 
-def _is_whole(found: Answers, of: Sequence[str]) -> bool:
-    return all(len(found.tasks((each,))) == WHOLE[each] for each in of)
+def _baseline(found: Answers) -> Verdict:
+    """Without this the enumerative mode would be no baseline."""
+    mine, theirs = found.solved(ENUMERATIVE, STANDARD), found.solved(CONJECTURES, STANDARD)
+    is_asked = CONJECTURES in found.by_solver and found.has(CONJECTURES, *STANDARD)
+    return Verdict(
+        f"standard sets, {found.limit_s:g} s: the enumerative mode solves as many as {CONJECTURES}",
+        f"{len(mine)} and {len(theirs)}" if is_asked else f"{len(mine)}; {CONJECTURES} not asked",
+        is_asked and len(mine) >= len(theirs),
+    )
+
+
+def _is_whole(found: Answers, *sets: str) -> bool:
+    return all(len(found.of(each)) == WHOLE[each] for each in sets)
 
 
 def _nothing_false(found: Answers) -> Verdict:
-    wrong = [each for each, task, said in _ours(found) if task.is_false and said == PROVED]
-    count = sum(task.is_false for task in found.tasks())
+    said = list(_ours(found))
+    wrong = [each for each, task, word in said if task.is_false and word == PROVED]
+    count = len({task for _, task, _ in said if task.is_false})
     aim = f"{found.limit_s:g} s: nothing false is proved"
     return Verdict(aim, "; ".join(wrong) or f"none of {count}", not wrong)
 
 
 def _nothing_fails(found: Answers) -> Verdict:
-    wrong = [each for each, _, said in _ours(found) if said == FAILED]
+    said = list(_ours(found))
+    wrong = [each for each, _, word in said if word == FAILED]
     aim = f"{found.limit_s:g} s: no search ends in an error of its own"
-    return Verdict(aim, "; ".join(wrong) or f"none of {len(found.tasks())}", not wrong)
+    return Verdict(aim, "; ".join(wrong) or f"none of {len(said)}", not wrong)
 
 
 def _ours(found: Answers) -> Iterator[tuple[str, Task, str]]:

@@ -9,6 +9,7 @@ for its part of the time.
 
 from __future__ import annotations
 
+import hashlib
 import resource
 import subprocess
 import tempfile
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import prover
 from benchmarks.peers.catalogue import Places
 from benchmarks.prover_smtlib import inducible, plain, wrapped
 from prover.errors import Failed, ProverError
@@ -30,6 +32,7 @@ GRACE_S = 1.0
 # Inference steps are no limit here: the clock is.
 STEPS = 10**12
 CVC5 = Path(__file__).parent / "peers" / "with_cvc5.py"
+_VERSION = "from importlib.metadata import version; print(version('cvc5'))"
 PROVED, REFUTED, UNKNOWN, FAILED = "proved", "refuted", "unknown", "failed"
 
 
@@ -43,27 +46,37 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Solver:
-    """A name for the table, and how it is asked about a file with seconds to spare."""
+    """A name for the table, how it is asked about a file with seconds to spare, and a version:
+    answers of another one are not its own."""
 
     name: str
     ask: Callable[[Path, float], Answer]
-    ours: bool = False
+    version: str
 
 
 def solvers() -> list[Solver]:
     """All that are there; modes whose search is not built are left out."""
     modes = [mode for mode in (Mode.DIRECTED, Mode.ENUMERATIVE) if _is_built(mode)]
+    ours = [Solver(f"ours, {mode}", _ours(mode), _digest()) for mode in modes]
     python = Places.standard().python("cvc5")
-    kinds = {"": False, ", wrapped": True} if python.exists() else {}
+    return [*ours, *(_peers(python) if python.exists() else ())]
+
+
+def _peers(python: Path) -> Iterator[Solver]:
+    said = subprocess.run([str(python), "-c", _VERSION], capture_output=True, text=True, check=True)
     options = {"cvc5 -i": ("quant-ind",), "cvc5 -ig": ("quant-ind", "conjecture-gen")}
-    return [
-        *(Solver(f"ours, {mode}", _ours(mode), ours=True) for mode in modes),
-        *(
-            Solver(f"{name}{kind}", _cvc5(python, chosen, kinds[kind]))
-            for kind in kinds
-            for name, chosen in options.items()
-        ),
-    ]
+    for kind, is_wrapped in (("", False), (", wrapped", True)):
+        for name, chosen in options.items():
+            yield Solver(f"{name}{kind}", _cvc5(python, chosen, is_wrapped), said.stdout.strip())
+
+
+def _digest() -> str:
+    """Of the sources of the prover that is asked."""
+    package = Path(prover.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _is_built(mode: Mode) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,7 @@ TRUE, OTHER, FALSE = Task("laws", "a"), Task("laws", "b"), Task("laws", "false1"
 def _found() -> Answers:
     return Answers(
         5.0,
+        (TRUE, OTHER, FALSE),
         {
             DIRECTED: {
                 TRUE: Answer(PROVED, 1.0),
@@ -119,6 +121,16 @@ def test_rows_count_who_solved_what_and_compare_times() -> None:
     assert first.keys() == second.keys()
 
 
+def test_who_was_asked_about_a_part_of_a_set_has_no_row() -> None:
+    found = _found()
+    some = {task: answer for task, answer in found.by_solver[DIRECTED].items() if task is not OTHER}
+    asked = Answers(5.0, found.tasks, {DIRECTED: some, ENUMERATIVE: found.by_solver[ENUMERATIVE]})
+    (row,) = rows(asked)
+    assert (row["solver"], row["solved"]) == (ENUMERATIVE, 2)
+    assert row["times_directed_on_common"] == "-"
+    assert not any("laws" in verdict.aim for verdict in verdicts([asked]))
+
+
 def test_a_part_of_a_set_meets_no_aim_and_a_false_theorem_is_named() -> None:
     found = {verdict.aim: verdict for verdict in verdicts([_found()])}
     laws = found["laws, 5 s: all true ones proved, all false ones refuted"]
@@ -133,18 +145,24 @@ def test_a_run_goes_on_where_it_was_ended(tmp_path: Path, monkeypatch: pytest.Mo
     for name in ("false1", "law1", "law2"):
         (folder / f"{name}.smt2").write_text("")
     asked: list[Path] = []
+    versions = ["1"]
 
     def ask(file: Path, limit_s: float) -> Answer:
         asked.append(file)
         return Answer(PROVED, limit_s)
 
     monkeypatch.setenv("THOTH_DATA", str(tmp_path))
-    monkeypatch.setattr(prover, "solvers", lambda: [Solver(DIRECTED, ask, ours=True)])
+    monkeypatch.setattr(prover, "solvers", lambda: [Solver(DIRECTED, ask, versions[-1])])
     part = Part(("laws",), None, (2.0,), log=tmp_path / "log")
     first = measure(part, Console())
     assert [row["solved"] for row in first.rows] == [2]
     assert measure(part, Console()) == first
+    assert measure(replace(part, only_known=True), Console()) == first
     assert len(asked) == 3
+    versions.append("2")
+    assert not measure(replace(part, only_known=True), Console()).rows
+    assert measure(part, Console()) == first
+    assert len(asked) == 6
 
 
 def test_without_problems_nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
