@@ -84,11 +84,25 @@ def _rows(result: dict[str, Any]) -> list[Row]:
     rows: list[Row] = result["rows"]
     if len(rows) <= MAX_ROWS:
         return rows
+    if result["benchmark"] == "prover":
+        return list(_solved(rows))
     is_shown = _SHOWN.get(result["benchmark"])
     shown = [row for row in rows if is_shown is not None and is_shown(row)]
     chosen = _NAMES.get(result["benchmark"], tuple(rows[0]))
     names = [name for name in chosen if len({str(row[name]) for row in shown}) > 1]
     return [{name: row[name] for name in names} for row in shown]
+
+
+def _solved(rows: Sequence[Row]) -> Iterator[Row]:
+    """A row for each set and limit: how many tasks each solver solved, if it was asked."""
+    solvers = dict.fromkeys(row["solver"] for row in rows)
+    found: dict[tuple[str, float], dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault((row["set"], row["limit_s"]), {})[row["solver"]] = row
+    for (of, limit_s), by in sorted(found.items(), key=lambda each: each[0][1]):
+        tasks = next(iter(by.values()))["tasks"]
+        solved = {name: by[name]["solved"] if name in by else "" for name in solvers}
+        yield {"set": of, "limit s": f"{limit_s:g}", "tasks": tasks, **solved}
 
 
 def _verdicts(verdicts: Sequence[dict[str, Any]]) -> Iterator[str]:
