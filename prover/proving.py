@@ -2,8 +2,8 @@
 
 Time and memory are bounded from outside: a definition may grow faster than any step can be counted.
 A process that is late is killed by its id. What comes of a goal depends on the problem, the mode,
-the seed and the steps alone, not on how many goals are looked at side by side; the clock and the
-memory only end in `Unknown`.
+the seed and the steps alone, and on the store of lemmas as it was before the first problem; not on
+how many goals are looked at side by side. The clock and the memory only end in `Unknown`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from prover.attempt import Found, Goals, Message, Task
+from prover.attempt import Found, Goals, Known, Learned, Message, Task
 from prover.errors import Failed, ProverError, Unusable
+from prover.store.database import Shelf, Store
+from prover.store.portable import Entry
 from prover.verdict import Budget, Mode, Reason, Unknown, Verdict
 
 # A process looks for modules where this one does, and first where this one is.
@@ -35,7 +37,8 @@ GRACE_S = 0.5  # after the limit: to begin and end a process, and to send what w
 class Settings:
     """How goals are proved; `memory_bytes` bounds each process, `jobs` how many there are.
 
-    `search` names a module whose function `search` is called; by default it is the mode's.
+    `search` names a module whose function `search` is called; by default it is the mode's. `lemmas`
+    is a store of what was proved before, which is given what is proved now.
     """
 
     mode: Mode = Mode.DIRECTED
@@ -44,6 +47,17 @@ class Settings:
     jobs: int = 1
     memory_bytes: int = 2 << 30
     search: str = ""
+    lemmas: Store | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lemmas:
+    """How many a search knew from a store, which of the store are of no use here, by what they say
+    with the reason, and what was learned for it."""
+
+    num_known: int = 0
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    learned: tuple[Entry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +69,7 @@ class Outcome:
     statement: str
     verdict: Verdict | Unusable | Failed
     seconds: float
+    lemmas: Lemmas = field(default_factory=Lemmas)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +98,35 @@ def prove(problem: Path | str, settings: Settings | None = None) -> tuple[Outcom
 
 
 def prove_all(problems: Sequence[Problem], settings: Settings) -> Iterator[Outcome]:
-    """The outcomes of all goals of all problems, in their order."""
+    """The outcomes of all goals of all problems, in their order.
+
+    A goal may rest on what the store held before the first problem, and on goals before it of the
+    same problem: so it is the same with any number of jobs. Raises Unusable for a store of no use.
+    """
     running = _Running()
+    shelf = settings.lemmas.shelf() if settings.lemmas is not None else None
+    rejected: dict[str, None] = {}
     with ThreadPoolExecutor(max(1, settings.jobs)) as pool:
         try:
-            futures = [pool.submit(_outcomes, each, settings, running) for each in problems]
+            futures = [pool.submit(_outcomes, each, settings, running, shelf) for each in problems]
             for future in futures:
-                yield from future.result()
+                for outcome in future.result():
+                    rejected |= dict.fromkeys(outcome.lemmas.rejected)
+                    if settings.lemmas is not None:
+                        settings.lemmas.put(outcome.lemmas.learned)
+                    yield outcome
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             running.stop()
+    if settings.lemmas is not None:
+        settings.lemmas.drop(rejected)
+        settings.lemmas.trim()
 
 
-def _outcomes(problem: Problem, settings: Settings, running: _Running) -> list[Outcome]:
-    proving = Proving(problem, settings, running)
+def _outcomes(
+    problem: Problem, settings: Settings, running: _Running, shelf: Shelf | None
+) -> list[Outcome]:
+    proving = Proving(problem, settings, running, shelf)
     outcomes = []
     while not proving.is_done:
         outcomes.append(proving.prove_next())
@@ -104,14 +134,24 @@ def _outcomes(problem: Problem, settings: Settings, running: _Running) -> list[O
 
 
 class Proving:
-    """The goals of one problem, one after the other; another thread may stop it at any time."""
+    """The goals of one problem, one after the other; another thread may stop it at any time.
+
+    Without a `shelf`, the store of the settings is seen as it is now. Raises Unusable where that is
+    of no use.
+    """
 
     def __init__(
-        self, problem: Problem, settings: Settings, running: _Running | None = None
+        self,
+        problem: Problem,
+        settings: Settings,
+        running: _Running | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         search = settings.search or f"prover.search.{settings.mode}"
         of = search, settings.budget, settings.seed, settings.memory_bytes, problem.data
-        self._next = Task(problem.file, 0, *of)
+        if shelf is None and settings.lemmas is not None:
+            shelf = settings.lemmas.shelf()
+        self._next = Task(problem.file, 0, *of, shelf)
         self._running = running or _Running()
         self._goals: Mapping[str, str] = {"": ""}  # what cannot be read has an outcome as a whole
 
@@ -125,7 +165,8 @@ class Proving:
         outcome, goals = self._running.attempt(self._next)
         self._goals = goals or self._goals
         goal, statement = list(self._goals.items())[self._next.number]
-        self._next = replace(self._next, number=self._next.number + 1)
+        kept = (*self._next.kept, *outcome.lemmas.learned)
+        self._next = replace(self._next, number=self._next.number + 1, kept=kept)
         return replace(outcome, goal=goal, statement=statement)
 
     def stop(self) -> None:
@@ -155,7 +196,7 @@ class _Running:
         goals = next((each.statements for each in messages if isinstance(each, Goals)), {})
         goal, statement = list(goals.items())[task.number] if goals else ("", "")
         verdict = _verdict(messages[-1] if messages else None, ended)
-        return Outcome(task.file, goal, statement, verdict, seconds), goals
+        return Outcome(task.file, goal, statement, verdict, seconds, _lemmas(messages)), goals
 
     def _run(self, task: Task) -> tuple[bytes, bool]:
         """What the process wrote, and whether it ended by itself."""
@@ -190,6 +231,12 @@ def _verdict(last: Message | None, ended: bool) -> Verdict | Unusable | Failed:
     if isinstance(last, (Unusable, Failed)):
         return last
     return Unknown(Reason.MEMORY if ended else Reason.TIMEOUT)
+
+
+def _lemmas(messages: Sequence[Message]) -> Lemmas:
+    known = next((each for each in messages if isinstance(each, Known)), Known(0, {}))
+    learned = next((each for each in messages if isinstance(each, Learned)), Learned(()))
+    return Lemmas(known.num_lemmas, known.rejected, learned.entries)
 
 
 def _messages(output: bytes) -> Iterator[Message]:
