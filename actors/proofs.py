@@ -66,7 +66,8 @@ def settings_of(request: pb.ProveRequest, limits: ProverConfig) -> Settings:
     if request.HasField("steps"):
         steps = _within(request.steps, (1, 2**63 - 1), "steps")
     mode = Mode(mode_from_pb(request.mode))
-    return Settings(mode, Budget(steps, seconds), request.seed, memory_bytes=memory_bytes)
+    budget = Budget(steps, seconds)
+    return Settings(mode, budget, request.seed, memory_bytes=memory_bytes, nice=limits.nice)
 
 
 def _within(value: Number, allowed: tuple[Number, Number], field: str) -> Number:

@@ -61,6 +61,7 @@ class Task:
     data: bytes | None = None
     shelf: Shelf | None = None
     kept: tuple[Entry, ...] = ()
+    nice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,7 @@ def _is_refuted(program: Program, goal: Statement, found: Refuted) -> bool:
 
 def main() -> None:
     task = pickle.load(sys.stdin.buffer)
+    os.nice(task.nice)
     resource.setrlimit(resource.RLIMIT_AS, (task.memory_bytes, task.memory_bytes))
     most_s = math.ceil(task.budget.seconds) + _SPARE_CPU_S
     resource.setrlimit(resource.RLIMIT_CPU, (most_s, most_s))

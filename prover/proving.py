@@ -38,7 +38,8 @@ class Settings:
     """How goals are proved; `memory_bytes` bounds each process, `jobs` how many there are.
 
     `search` names a module whose function `search` is called; by default it is the mode's. `lemmas`
-    is a store of what was proved before, which is given what is proved now.
+    is a store of what was proved before, which `prove_all` gives what is proved now. Processes
+    stand back by `nice` (0 to 19) for others who need the cores.
     """
 
     mode: Mode = Mode.DIRECTED
@@ -48,6 +49,7 @@ class Settings:
     memory_bytes: int = 2 << 30
     search: str = ""
     lemmas: Store | None = None
+    nice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +138,7 @@ def _outcomes(
 class Proving:
     """The goals of one problem, one after the other; another thread may stop it at any time.
 
-    Without a `shelf`, the store of the settings is seen as it is now. Raises Unusable where that is
-    of no use.
+    Goals may rest on the lemmas of a `shelf`, and then on those of the goals before them.
     """
 
     def __init__(
@@ -149,9 +150,7 @@ class Proving:
     ) -> None:
         search = settings.search or f"prover.search.{settings.mode}"
         of = search, settings.budget, settings.seed, settings.memory_bytes, problem.data
-        if shelf is None and settings.lemmas is not None:
-            shelf = settings.lemmas.shelf()
-        self._next = Task(problem.file, 0, *of, shelf)
+        self._next = Task(problem.file, 0, *of, shelf, nice=settings.nice)
         self._running = running or _Running()
         self._goals: Mapping[str, str] = {"": ""}  # what cannot be read has an outcome as a whole
 

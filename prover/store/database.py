@@ -22,18 +22,19 @@ from prover.store.portable import Entry
 FILE = "lemmas.sqlite3"
 USUAL_BYTES = 1 << 26
 _WAIT_S = 10.0  # for another process that writes
-_VERSION = 1
 _TABLES = """
 CREATE TABLE IF NOT EXISTS lemmas (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
-    statement TEXT NOT NULL UNIQUE,
+    owner TEXT NOT NULL,
+    statement TEXT NOT NULL,
     key TEXT NOT NULL,
     definitions TEXT NOT NULL,
     text TEXT NOT NULL,
     sum TEXT NOT NULL,
-    used INTEGER NOT NULL
+    used INTEGER NOT NULL,
+    UNIQUE (owner, statement)
 );
-CREATE INDEX IF NOT EXISTS by_key ON lemmas (key);
+CREATE INDEX IF NOT EXISTS by_key ON lemmas (owner, key);
 CREATE INDEX IF NOT EXISTS by_use ON lemmas (used);
 """
 
@@ -44,6 +45,7 @@ class Shelf:
 
     folder: Path
     last: int
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +57,13 @@ class Recollection:
 
 
 class Store:
-    """A folder of lemmas. Any thread may use it.
+    """The lemmas of one owner in a folder, which others may share. Any thread may use it.
 
     All raise Unusable where the folder or the file in it is of no use.
     """
 
-    def __init__(self, folder: Path, max_bytes: int = USUAL_BYTES) -> None:
-        self.folder, self.max_bytes = folder, max_bytes
+    def __init__(self, folder: Path, max_bytes: int = USUAL_BYTES, owner: str = "") -> None:
+        self.folder, self.max_bytes, self.owner = folder, max_bytes, owner
         with self._opened() as database:
             database.executescript(_TABLES)
 
@@ -69,7 +71,7 @@ class Store:
         """The store as it is now."""
         with self._opened() as database:
             (last,) = database.execute("SELECT COALESCE(MAX(number), 0) FROM lemmas").fetchone()
-        return Shelf(self.folder, last)
+        return Shelf(self.folder, last, self.owner)
 
     def put(self, entries: Iterable[Entry]) -> int:
         """How many are new. One that says what another says is dropped, and the other is kept for
@@ -82,13 +84,14 @@ class Store:
                 ).fetchone()
                 row = (each.statement, each.key, json.dumps(each.definitions), each.text)
                 done = database.execute(
-                    "UPDATE lemmas SET used = ? WHERE statement = ?", (now, each.statement)
+                    "UPDATE lemmas SET used = ? WHERE owner = ? AND statement = ?",
+                    (now, self.owner, each.statement),
                 )
                 if done.rowcount == 0:
                     database.execute(
-                        "INSERT INTO lemmas (statement, key, definitions, text, sum, used)"
-                        " VALUES (?, ?, ?, ?, ?, ?)",
-                        (*row, digest(*row), now),
+                        "INSERT INTO lemmas (owner, statement, key, definitions, text, sum, used)"
+                        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                        (self.owner, *row, digest(*row), now),
                     )
                     num_new += 1
         return num_new
@@ -97,11 +100,13 @@ class Store:
         """Forgets entries: those that the checker rejected, or that are damaged."""
         with self._opened() as database:
             database.executemany(
-                "DELETE FROM lemmas WHERE statement = ?", [(each,) for each in statements]
+                "DELETE FROM lemmas WHERE owner = ? AND statement = ?",
+                [(self.owner, each) for each in statements],
             )
 
     def trim(self) -> None:
-        """Forgets who was least recently used, until the rest is within `max_bytes`."""
+        """Forgets what was least recently used, whoever owns it, until the rest is within
+        `max_bytes`."""
         with self._opened() as database:
             total = 0
             rows = database.execute(
@@ -114,7 +119,9 @@ class Store:
 
     def num_lemmas(self) -> int:
         with self._opened() as database:
-            (count,) = database.execute("SELECT COUNT(*) FROM lemmas").fetchone()
+            (count,) = database.execute(
+                "SELECT COUNT(*) FROM lemmas WHERE owner = ?", (self.owner,)
+            ).fetchone()
         return int(count)
 
     @contextmanager
@@ -141,7 +148,7 @@ def look_up(shelf: Shelf, definitions: frozenset[str], most: int) -> Recollectio
     try:
         name = f"file:{quote(str(path))}?mode=ro"
         with closing(sqlite3.connect(name, timeout=_WAIT_S, uri=True)) as database:
-            rows = list(_rows(database, shelf.last, definitions))
+            rows = list(_rows(database, shelf, definitions))
     except (sqlite3.Error, OSError) as error:
         raise Unusable(f"{path}: no store of lemmas: {error}") from None
     entries, damaged = [], []
@@ -156,17 +163,18 @@ def look_up(shelf: Shelf, definitions: frozenset[str], most: int) -> Recollectio
 
 
 def _rows(
-    database: sqlite3.Connection, last: int, definitions: frozenset[str]
+    database: sqlite3.Connection, shelf: Shelf, definitions: frozenset[str]
 ) -> Iterator[Sequence[str]]:
     keys = database.execute(
-        "SELECT DISTINCT key, definitions FROM lemmas WHERE number <= ?", (last,)
+        "SELECT DISTINCT key, definitions FROM lemmas WHERE owner = ? AND number <= ?",
+        (shelf.owner, shelf.last),
     ).fetchall()
     for key, spoken in keys:
         if _speaks_of(spoken, definitions):
             yield from database.execute(
                 "SELECT statement, key, definitions, text, sum FROM lemmas"
-                " WHERE key = ? AND definitions = ? AND number <= ?",
-                (key, spoken, last),
+                " WHERE owner = ? AND key = ? AND definitions = ? AND number <= ?",
+                (shelf.owner, key, spoken, shelf.last),
             )
 
 

@@ -77,6 +77,15 @@ def test_what_says_the_same_is_kept_once(tmp_path: Path) -> None:
     assert look_up(store.shelf(), frozenset("a"), 9).entries[0].text == "x" * 5
 
 
+def test_nobody_is_shown_the_lemmas_of_another(tmp_path: Path) -> None:
+    alice, bob = Store(tmp_path, owner="alice"), Store(tmp_path, owner="bob")
+    alice.put([entry("one", "a")])
+    assert (statements(alice, "a"), statements(bob, "a")) == (["one"], [])
+    assert bob.put([entry("one", "a")]) == 1
+    bob.drop(["one"])
+    assert (alice.num_lemmas(), bob.num_lemmas()) == (1, 0)
+
+
 def test_a_shelf_does_not_show_what_came_later(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.put([entry("one", "a")])
