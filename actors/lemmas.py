@@ -13,7 +13,7 @@ from pathlib import Path
 from cluster.telemetry import catalogue
 from cluster.telemetry.metrics import Metrics
 from prover.errors import Unusable
-from prover.proving import Outcome
+from prover.processes import Outcome
 from prover.store.database import Shelf, Store
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ from cluster.errors import InvalidArgument, TooLarge
 from cluster.proofs import GoalOutcome, ProblemLanguage, ProofVerdict, UnknownReason
 from cluster.wire.proofs import language_from_pb, mode_from_pb
 from protos.thoth.v1 import prover_pb2 as pb
-from prover.proving import Outcome, Problem, Settings
+from prover.processes import Outcome
+from prover.proving import Problem, Settings
 from prover.terms import show
 from prover.verdict import Budget, Mode, Proved, Refuted, Unknown
 

@@ -4,7 +4,8 @@
 
 Seats are bounded: one problem more is refused. Turns are as many as processes may work side by
 side, and tenants take them in a ring, so that many problems of one, or many goals of a problem, let
-others in between. A caller that leaves takes the process with it.
+others in between; a portfolio takes a second one that nobody waits for. A caller that leaves takes
+the process with it.
 """
 
 from __future__ import annotations
@@ -111,17 +112,22 @@ class Prover:
             with self._seat(proving):
                 while not proving.is_done:
                     work = partial(self._prove_next, proving, request, kept)
-                    outcome = await self._in_turn(work, request.tenant, deadline_s)
+                    outcome = await self._in_turn(work, request, deadline_s)
                     self._count(outcome)
                     yield outcome
 
     async def _in_turn(
-        self, work: Callable[[], GoalOutcome], tenant: str, deadline_s: float
+        self, work: Callable[[int], GoalOutcome], request: pb.ProveRequest, deadline_s: float
     ) -> GoalOutcome:
         loop = asyncio.get_running_loop()
+        is_portfolio = request.mode == pb.PROOF_MODE_PORTFOLIO
         try:
-            async with asyncio.timeout(deadline_s - self._clock.now_s()), self._turn(tenant):
-                outcome = await loop.run_in_executor(self._threads, work)
+            async with (
+                asyncio.timeout(deadline_s - self._clock.now_s()),
+                self._turn(request.tenant),
+                self._turns.spare(int(is_portfolio)) as num_spare,
+            ):
+                outcome = await loop.run_in_executor(self._threads, work, 1 + num_spare)
         except TimeoutError:
             raise DeadlineExceeded(
                 "the time given for all goals has passed", field="timeout_s"
@@ -130,9 +136,11 @@ class Prover:
             raise Starting("the prover is being stopped")
         return outcome
 
-    def _prove_next(self, proving: Proving, request: pb.ProveRequest, kept: Kept) -> GoalOutcome:
-        """In a thread: it waits for a process, certificates may be long, and lemmas are files."""
-        outcome = proving.prove_next()
+    def _prove_next(
+        self, proving: Proving, request: pb.ProveRequest, kept: Kept, num_processes: int
+    ) -> GoalOutcome:
+        """In a thread: it waits for processes, certificates may be long, and lemmas are files."""
+        outcome = proving.prove_next(num_processes)
         if isinstance(outcome.verdict, Unusable):
             raise InvalidArgument(
                 str(outcome.verdict), field="text", limit="what can be read, and does define"

@@ -32,15 +32,14 @@ class Turns:
             self._give_back()
 
     @asynccontextmanager
-    async def spare(self) -> AsyncIterator[bool]:
-        """A place if one is free at once, and nobody waits for it."""
-        has_place = self.num_free > 0
-        if has_place:
-            self.num_free -= 1
+    async def spare(self, most: int) -> AsyncIterator[int]:
+        """At most so many places more, as far as they are free at once: nobody waits for them."""
+        taken = min(most, self.num_free)
+        self.num_free -= taken
         try:
-            yield has_place
+            yield taken
         finally:
-            if has_place:
+            for _ in range(taken):
                 self._give_back()
 
     def check(self) -> None:

@@ -17,8 +17,9 @@ from typing import Any
 from prover.checker import verify
 from prover.checks import check
 from prover.errors import ProverError, Rejected, Unusable
+from prover.processes import Outcome
 from prover.program import Program
-from prover.proving import Outcome, Problem, Settings, prove_all
+from prover.proving import Problem, Settings, prove_all
 from prover.store.database import Store
 from prover.syntax.problem import load
 from prover.terms import show

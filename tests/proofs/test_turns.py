@@ -64,8 +64,13 @@ async def test_tenants_are_served_in_a_ring() -> None:
 
 async def test_a_spare_place_is_one_that_nobody_waits_for() -> None:
     turns = Turns(2)
-    async with turns.turn("a"), turns.spare() as second, turns.spare() as third:
-        assert (second, third) == (True, False)
+    async with (
+        turns.turn("a"),
+        turns.spare(0) as none,
+        turns.spare(2) as one,
+        turns.spare(1) as more,
+    ):
+        assert (none, one, more) == (0, 1, 0)
     assert turns.num_free == 2
 
 

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from actors.cli.app import build_app
 from prover.command import main
 from prover.errors import Unusable
-from prover.proving import Outcome, Problem, Settings, prove_all
+from prover.processes import Outcome
+from prover.proving import Problem, Settings, prove_all
 from prover.store.database import FILE, Shelf, Store, look_up
 from prover.store.portable import Entry
 from prover.verdict import Budget, Proved
