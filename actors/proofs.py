@@ -10,7 +10,8 @@ from cluster.errors import InvalidArgument, TooLarge
 from cluster.proofs import GoalOutcome, ProblemLanguage, ProofVerdict, UnknownReason
 from cluster.wire.proofs import language_from_pb, mode_from_pb
 from protos.thoth.v1 import prover_pb2 as pb
-from prover.proving import Outcome, Problem, Settings
+from prover.processes import Outcome
+from prover.proving import Problem, Settings
 from prover.terms import show
 from prover.verdict import Budget, Mode, Proved, Refuted, Unknown
 
@@ -66,7 +67,8 @@ def settings_of(request: pb.ProveRequest, limits: ProverConfig) -> Settings:
     if request.HasField("steps"):
         steps = _within(request.steps, (1, 2**63 - 1), "steps")
     mode = Mode(mode_from_pb(request.mode))
-    return Settings(mode, Budget(steps, seconds), request.seed, memory_bytes=memory_bytes)
+    budget = Budget(steps, seconds)
+    return Settings(mode, budget, request.seed, memory_bytes=memory_bytes, nice=limits.nice)
 
 
 def _within(value: Number, allowed: tuple[Number, Number], field: str) -> Number:

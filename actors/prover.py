@@ -3,8 +3,9 @@
     problem -> seat -> turn -> goal 1 -> turn -> goal 2 .. -> finished
 
 Seats are bounded: one problem more is refused. Turns are as many as processes may work side by
-side, and who waited longest is next, so that a problem of many goals lets others in between. A
-caller that leaves takes the process with it.
+side, and tenants take them in a ring, so that many problems of one, or many goals of a problem, let
+others in between; a portfolio takes a second one that nobody waits for. A caller that leaves takes
+the process with it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import partial
 
+from actors.lemmas import Kept, KeptLemmas
 from actors.proofs import problem_of, record_of, settings_of
 from actors.roles import Site, Station
+from actors.turns import Turns
 from cluster.config import ThothConfig
 from cluster.errors import (
     DeadlineExceeded,
@@ -45,7 +48,8 @@ _MAX_RETRY_S = 60.0
 
 
 class Prover:
-    """Keeps nothing: a problem has the same outcomes wherever and however often it is given."""
+    """Keeps nothing but lemmas, and only where it is told to: without them a problem has the same
+    outcomes wherever and however often it is given."""
 
     def __init__(self, config: ThothConfig, site: Site) -> None:
         self._limits = config.prover
@@ -53,7 +57,7 @@ class Prover:
         self._clock = site.clock
         self.station = Station(Role.PROVER, site, config)
         self._num_processes = config.prover.processes or _half_of_the_cores(read_topology())
-        self._turns = asyncio.Semaphore(self._num_processes)
+        self._turns = Turns(self._num_processes)
         self._threads = ThreadPoolExecutor(self._num_processes, thread_name_prefix="proof")
         self._seated: set[Proving] = set()
         self._num_at_work = 0
@@ -65,6 +69,7 @@ class Prover:
         self._proof_seconds = metrics.histogram(catalogue.PROOF_SECONDS)
         self._running = metrics.gauge(catalogue.NUM_PROOFS_RUNNING)
         self._waiting = metrics.gauge(catalogue.NUM_PROOFS_WAITING)
+        self._lemmas = KeptLemmas(config.lemmas_dir, config.prover.max_lemmas_bytes, metrics)
         self.station.server.add(
             prover_pb2_grpc.add_ProverServiceServicer_to_server, _Servicer(self)
         )
@@ -98,21 +103,31 @@ class Prover:
         Overloaded when too many wait, DeadlineExceeded, Starting when the prover ends.
         """
         with self._counted():
-            proving = Proving(problem_of(request, self._limits), settings_of(request, self._limits))
+            problem = problem_of(request, self._limits)
+            settings = settings_of(request, self._limits)
+            kept = await asyncio.to_thread(self._lemmas.of, request.tenant)
+            proving = Proving(problem, settings, shelf=kept.shelf)
             asked_s = request.timeout_s if request.HasField("timeout_s") else None
             deadline_s = self._clock.now_s() + (asked_s or self._default_timeout_s)
             with self._seat(proving):
                 while not proving.is_done:
-                    work = partial(_prove_next, proving, request)
-                    outcome = await self._in_turn(work, deadline_s)
+                    work = partial(self._prove_next, proving, request, kept)
+                    outcome = await self._in_turn(work, request, deadline_s)
                     self._count(outcome)
                     yield outcome
 
-    async def _in_turn(self, work: Callable[[], GoalOutcome], deadline_s: float) -> GoalOutcome:
+    async def _in_turn(
+        self, work: Callable[[int], GoalOutcome], request: pb.ProveRequest, deadline_s: float
+    ) -> GoalOutcome:
         loop = asyncio.get_running_loop()
+        is_portfolio = request.mode == pb.PROOF_MODE_PORTFOLIO
         try:
-            async with asyncio.timeout(deadline_s - self._clock.now_s()), self._turn():
-                outcome = await loop.run_in_executor(self._threads, work)
+            async with (
+                asyncio.timeout(deadline_s - self._clock.now_s()),
+                self._turn(request.tenant),
+                self._turns.spare(int(is_portfolio)) as num_spare,
+            ):
+                outcome = await loop.run_in_executor(self._threads, work, 1 + num_spare)
         except TimeoutError:
             raise DeadlineExceeded(
                 "the time given for all goals has passed", field="timeout_s"
@@ -121,9 +136,21 @@ class Prover:
             raise Starting("the prover is being stopped")
         return outcome
 
+    def _prove_next(
+        self, proving: Proving, request: pb.ProveRequest, kept: Kept, num_processes: int
+    ) -> GoalOutcome:
+        """In a thread: it waits for processes, certificates may be long, and lemmas are files."""
+        outcome = proving.prove_next(num_processes)
+        if isinstance(outcome.verdict, Unusable):
+            raise InvalidArgument(
+                str(outcome.verdict), field="text", limit="what can be read, and does define"
+            )
+        self._lemmas.keep(outcome, kept)
+        return record_of(outcome, request)
+
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        async with self._turns:
+    async def _turn(self, tenant: str) -> AsyncIterator[None]:
+        async with self._turns.turn(tenant):
             self._num_at_work += 1
             self._show()
             try:
@@ -181,16 +208,6 @@ class Prover:
             raise
         finally:
             self._problems.labels(label).inc()
-
-
-def _prove_next(proving: Proving, request: pb.ProveRequest) -> GoalOutcome:
-    """In a thread: it waits for a process, and certificates may be long."""
-    outcome = proving.prove_next()
-    if isinstance(outcome.verdict, Unusable):
-        raise InvalidArgument(
-            str(outcome.verdict), field="text", limit="what can be read, and does define"
-        )
-    return record_of(outcome, request)
 
 
 def _label(error: ThothError) -> str:

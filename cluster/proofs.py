@@ -16,7 +16,7 @@ class ProblemLanguage(StrEnum):
 
 
 class ProofMode(StrEnum):
-    """How lemmas are found: for a stuck subgoal, by trying all small ones, or both in turn."""
+    """How lemmas are found: for a stuck subgoal, by trying all small ones, or both side by side."""
 
     DIRECTED = "directed"
     ENUMERATIVE = "enumerative"

@@ -1,7 +1,8 @@
 """One goal in a process of its own, whose `main` is told a task and answers.
 
-The task comes pickled on standard input, and on standard output come `Goals` and then what was
-found, or in place of either the error that a person should see. The process bounds its own memory
+The task comes pickled on standard input, and on standard output come `Goals`, `Known` and `Learned`
+where there is a store of lemmas, and then what was found, or in place of any the error that a
+person should see. The process bounds its own memory
 and CPU time, and ends when whoever began it has.
 """
 
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -27,6 +28,11 @@ from prover.checks import check
 from prover.errors import Failed, OutOfFuel, ProverError, Undecided, Unusable
 from prover.evaluator import Evaluator
 from prover.program import Program, Statement
+from prover.search.known import MOST_LEMMAS, recall
+from prover.search.lemmas import Lemma
+from prover.store.database import Shelf, look_up
+from prover.store.digests import Digests
+from prover.store.portable import Entry, entries
 from prover.syntax.problem import load, parse
 from prover.terms import Apply, subterms
 from prover.verdict import Budget, Proved, Reason, Refuted, Unknown, Verdict
@@ -41,8 +47,9 @@ _LOOK_S = 0.25  # between two looks at whether somebody waits
 class Task:
     """A goal of a problem, by its place among the goals, and how to look for its proof.
 
-    `search` names a module with a function `search(program, goal, budget, seed)`. The problem is
-    `data`, or where there is none it is read from `file`.
+    `search` names a module with a function `search(program, goal, budget, seed)`, which takes known
+    lemmas too where it is given a shelf of a store or entries that are `kept` besides. The problem
+    is `data`, or where there is none it is read from `file`.
     """
 
     file: str
@@ -52,6 +59,9 @@ class Task:
     seed: int = 0
     memory_bytes: int = 2 << 30
     data: bytes | None = None
+    shelf: Shelf | None = None
+    kept: tuple[Entry, ...] = ()
+    nice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,22 @@ class Found:
     verdict: Verdict
 
 
-Message = Goals | Found | ProverError
+@dataclass(frozen=True, slots=True)
+class Known:
+    """How many lemmas the search was given, and why others are left out, by what they say."""
+
+    num_lemmas: int
+    rejected: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """The lemmas of a proof, for a store."""
+
+    entries: tuple[Entry, ...]
+
+
+Message = Goals | Known | Learned | Found | ProverError
 
 
 def answers(task: Task) -> Iterator[Message]:
@@ -84,13 +109,37 @@ def answers(task: Task) -> Iterator[Message]:
         return
     yield Goals({goal.name: str(goal) for goal in program.goals})
     goal = program.goals[task.number]
+    lemmas: Sequence[Lemma] = ()
+    if task.shelf is not None:
+        digests = Digests(program)
+        lemmas, rejected = _recalled(program, digests, task.shelf, task.kept)
+        yield Known(len(lemmas), rejected)
     budget = Budget(task.budget.steps, ends_s - time.monotonic())
-    yield Found(_verdict(program, goal, budget, task))
+    verdict = _verdict(program, goal, budget, task, lemmas)
+    if isinstance(verdict, Proved) and task.shelf is not None:
+        yield Learned(tuple(entries(program, digests, verdict.certificate)))
+    yield Found(verdict)
 
 
-def _verdict(program: Program, goal: Statement, budget: Budget, task: Task) -> Verdict:
+def _recalled(
+    program: Program, digests: Digests, shelf: Shelf, kept: tuple[Entry, ...]
+) -> tuple[Sequence[Lemma], Mapping[str, str]]:
+    """The lemmas of a store and those that are kept besides, and what is left out of them."""
+    try:
+        found = look_up(shelf, digests.all(), MOST_LEMMAS)
+    except Unusable as error:
+        return (), {"": str(error)}
+    recalled = recall(program, digests, (*found.entries, *kept))
+    damaged = dict.fromkeys(found.damaged, "it is damaged")
+    return recalled.lemmas, {**recalled.rejected, **damaged}
+
+
+def _verdict(
+    program: Program, goal: Statement, budget: Budget, task: Task, lemmas: Sequence[Lemma]
+) -> Verdict:
     search = import_module(task.search).search
-    found = cast(Verdict, search(program, goal, budget, task.seed))
+    known = (lemmas,) if lemmas else ()
+    found = cast(Verdict, search(program, goal, budget, task.seed, *known))
     if isinstance(found, Proved):
         written = json.loads(json.dumps(found.certificate))
         return Proved(written, str(verify(program, written)), found.explanation)
@@ -117,6 +166,7 @@ def _is_refuted(program: Program, goal: Statement, found: Refuted) -> bool:
 
 def main() -> None:
     task = pickle.load(sys.stdin.buffer)
+    os.nice(task.nice)
     resource.setrlimit(resource.RLIMIT_AS, (task.memory_bytes, task.memory_bytes))
     most_s = math.ceil(task.budget.seconds) + _SPARE_CPU_S
     resource.setrlimit(resource.RLIMIT_CPU, (most_s, most_s))

@@ -33,7 +33,8 @@ other variables of the statement may be instantiated freely.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -92,8 +93,34 @@ def verify(program: Program, certificate: Any) -> Verified:
     """
     checks.check(program)
     checker = _Checker(program)
-    try:
+    with _rejecting(checker):
         return checker.run(certificate)
+
+
+class Replay:
+    """Lemmas of a program that `checks.check` let pass, each group proved from those before it.
+
+    All raise Rejected, whatever data it is; what was proved before stays proved.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._checker = _Checker(program)
+
+    def stated(self, lemma: Any) -> Statement:
+        """What a lemma says, proved or not."""
+        with _rejecting(self._checker):
+            return self._checker.lemma(lemma).statement
+
+    def add(self, group: Any) -> None:
+        """Proves a group of lemmas."""
+        with _rejecting(self._checker):
+            self._checker.group(group)
+
+
+@contextmanager
+def _rejecting(checker: _Checker) -> Iterator[None]:
+    try:
+        yield
     except Rejected as error:
         raise Rejected(error.reason, checker.path) from None
     except RecursionError:
@@ -116,7 +143,7 @@ class _Checker:
             raise Rejected("unknown format")
         groups = certificate["groups"]
         for group in groups:
-            self._group(group)
+            self.group(group)
         (goal,) = (each for each in self.program.goals if each.name == certificate["goal"])
         if len(groups[-1]) != 1 or groups[-1][0]["name"] != goal.name:
             raise Rejected("the last lemma is not the goal")
@@ -125,11 +152,11 @@ class _Checker:
         del self.proved[goal.name]
         return Verified(goal, tuple(self.proved.values()), tuple(self.used.values()))
 
-    def _group(self, data: Any) -> None:
+    def group(self, data: Any) -> None:
         group = {}
         for each in data:
             self.path = str(each["name"])
-            lemma = self._lemma(each)
+            lemma = self.lemma(each)
             if lemma.statement.name in self.proved or lemma.statement.name in group:
                 raise Rejected("a lemma of this name is there already")
             group[lemma.statement.name] = lemma
@@ -137,7 +164,7 @@ class _Checker:
             self._induction(group[each["name"]], each["cases"], group)
         self.proved |= {name: lemma.statement for name, lemma in group.items()}
 
-    def _lemma(self, data: Any) -> _Lemma:
+    def lemma(self, data: Any) -> _Lemma:
         scope = self.notation.variables(data["variables"], {})
         conditions = tuple(
             self.notation.equality(one, other, scope) for one, other in data["conditions"]

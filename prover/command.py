@@ -10,15 +10,17 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from prover.checker import verify
 from prover.checks import check
 from prover.errors import ProverError, Rejected, Unusable
+from prover.processes import Outcome
 from prover.program import Program
-from prover.proving import Outcome, Problem, Settings, prove_all
+from prover.proving import Problem, Settings, prove_all
+from prover.store.database import Store
 from prover.syntax.problem import load
 from prover.terms import show
 from prover.verdict import Budget, Mode, Proved, Refuted, Unknown
@@ -46,6 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     said = _parser().parse_args(arguments)
     budget = Budget(said.steps, said.time_limit)
     settings = Settings(Mode(said.mode), budget, said.seed, said.jobs, said.memory * MEBIBYTE)
+    try:
+        settings = with_lemmas(settings, said.lemmas)
+    except Unusable as error:
+        print(error, file=sys.stderr)
+        return UNUSABLE
     return run(
         Order(
             said.files,
@@ -57,6 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             said.json,
         )
     )
+
+
+def with_lemmas(settings: Settings, folder: Path | None) -> Settings:
+    """With the store of a folder, if one is named. Raises Unusable where it is of no use."""
+    return settings if folder is None else replace(settings, lemmas=Store(folder))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of samples; the same seed gives the same proofs")
     add("--jobs", type=_count, default=1, help="files that are looked at side by side")
     add("--memory", type=_count, default=2048, help="MiB for each process")
+    add("--lemmas", type=Path, metavar="DIR", help="a store of lemmas, to use and to add to")
     add("--explain", action="store_true", help="say how each proof was found")
     add("--certificate", type=Path, metavar="OUT", help="write what proves the only FILE")
     add("--check", type=Path, metavar="CERT", help="replay a certificate of the only FILE")
@@ -102,14 +115,25 @@ def run(order: Order) -> int:
         return UNUSABLE
     if order.check or order.show:
         return max(_read_only(file, order) for file in order.files)
-    outcomes = []
-    for outcome in prove_all([Problem(str(file)) for file in order.files], order.settings):
-        outcomes.append(outcome)
-        _say(outcome, order)
+    try:
+        outcomes = _outcomes(order)
+    except Unusable as error:  # the store of lemmas
+        print(error, file=sys.stderr)
+        return UNUSABLE
     _name_what_is_not_proved(outcomes)
     if order.certificate and not _write(order.certificate, outcomes):
         return UNUSABLE
     return max(map(_status, outcomes))
+
+
+def _outcomes(order: Order) -> list[Outcome]:
+    """All outcomes, each said when it comes."""
+    outcomes = []
+    for outcome in prove_all([Problem(str(file)) for file in order.files], order.settings):
+        outcomes.append(outcome)
+        _say(outcome, order)
+        _warn(outcome, order)
+    return outcomes
 
 
 def _status(outcome: Outcome) -> int:
@@ -140,6 +164,14 @@ def _say(outcome: Outcome, order: Order) -> None:
         print(_name_of(outcome), outcome.verdict, sep="", file=sys.stderr, flush=True)
     else:
         print("\n  ".join(_lines(outcome, order.explain)), flush=True)
+
+
+def _warn(outcome: Outcome, order: Order) -> None:
+    """Names what the store holds and is of no use."""
+    for statement, reason in outcome.lemmas.rejected.items():
+        folder = order.settings.lemmas.folder if order.settings.lemmas is not None else ""
+        text = f"{folder}: lemma {statement} is left out: {reason}" if statement else reason
+        print(text, file=sys.stderr, flush=True)
 
 
 def _name_of(outcome: Outcome) -> str:

@@ -7,7 +7,7 @@ ProverError
 ├── SortClash      a term would not be well-sorted
 ├── OutOfFuel      an evaluation took more steps or seconds than it was given
 ├── Undecided      an evaluation met what has no value: a comparison of functions
-├── Unusable       a problem that another process could not use: its message
+├── Unusable       a problem, or a store of lemmas, that cannot be used: its message
 └── Failed         a search that another process could not end: what it died of
 """
 
@@ -69,7 +69,8 @@ class Undecided(ProverError):
 
 
 class Unusable(ProverError):
-    """A problem that another process could not use, with the message of the error it met."""
+    """A problem that another process could not use, with the message of the error it met; or a
+    store of lemmas that cannot be read or written."""
 
 
 class Failed(ProverError):

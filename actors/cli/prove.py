@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from actors.cli.options import AsJson
-from prover.command import MEBIBYTE, Order, run
+from prover.command import MEBIBYTE, UNUSABLE, Order, run, with_lemmas
+from prover.errors import Unusable
 from prover.proving import Settings
 from prover.verdict import Budget, Mode
 
@@ -21,6 +22,10 @@ Steps = Annotated[int, typer.Option(min=1, help="Inference steps for each goal."
 Seed = Annotated[int, typer.Option(help="Of samples; the same seed gives the same proofs.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Files that are looked at side by side.")]
 Memory = Annotated[int, typer.Option(min=1, help="MiB for each process.")]
+Lemmas = Annotated[
+    Path | None,
+    typer.Option("--lemmas", metavar="DIR", help="A store of lemmas, to use and to add to."),
+]
 Explain = Annotated[bool, typer.Option("--explain", help="Say how each proof was found.")]
 Certificate = Annotated[
     Path | None,
@@ -40,6 +45,7 @@ def prove(  # noqa: PLR0913, PLR0917 - one parameter per option
     seed: Seed = 0,
     jobs: Jobs = 1,
     memory: Memory = 2048,
+    lemmas: Lemmas = None,
     explain: Explain = False,
     certificate: Certificate = None,
     check: Check = None,
@@ -51,5 +57,10 @@ def prove(  # noqa: PLR0913, PLR0917 - one parameter per option
     Exit status: 0 where every goal is proved, 1 where one is not, 2 for a file of no use.
     """
     settings = Settings(mode, Budget(steps, time_limit), seed, jobs, memory * MEBIBYTE)
+    try:
+        settings = with_lemmas(settings, lemmas)
+    except Unusable as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(UNUSABLE) from None
     order = Order(files, settings, explain, certificate, check, show, as_json)
     raise typer.Exit(run(order))

@@ -119,11 +119,12 @@ class Gateway:
             return await self._ready_means.peers.documents(method, request)
 
     async def prove(
-        self, request: prover_pb2.ProveRequest
+        self, request: prover_pb2.ProveRequest, principal: str
     ) -> AsyncGenerator[prover_pb2.ProveResponse, None]:
         """Outcomes as a prover finds them, and the last event. Closing the generator ends the
         search."""
         limits, request_id = self.config.gateway, self.new_request_id()
+        request.tenant = principal
         try:
             with self._admission.slot():
                 timeout_s = limits.default_timeout_s

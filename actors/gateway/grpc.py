@@ -93,7 +93,8 @@ class GatewayServicer:
         self, request: bytes, context: CallContext
     ) -> AsyncIterator[prover_pb2.ProveResponse]:
         message = self.read(request, prover_pb2.ProveRequest, context)
-        async with aclosing(self.gateway.prove(message)) as events:
+        principal = self.gateway.keyring.authenticate(_caller_of(context))
+        async with aclosing(self.gateway.prove(message, principal)) as events:
             async for event in events:
                 yield event
 

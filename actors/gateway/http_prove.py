@@ -41,7 +41,7 @@ def routes(gateway: Callable[[], Gateway]) -> APIRouter:
         """For every goal a checked proof, values that refute it, or why there is neither."""
         raw = await read_body(request, gateway().config.gateway.max_body_bytes)
         body = parse(raw, ProveBody)
-        events = gateway().prove(_to_pb(body))
+        events = gateway().prove(_to_pb(body), request.state.principal)
         if not body.stream:
             return JSONResponse(await while_connected(request.receive, _whole(events)))
         # What fails before the first outcome fails with a status of its own.

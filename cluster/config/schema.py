@@ -205,6 +205,17 @@ class ProverConfig(Section):
     max_problem_bytes: int = Field(
         2**18, ge=1, le=2**18, description="Largest problem, in bytes of UTF-8."
     )
+    max_lemmas_bytes: int = Field(
+        0,
+        ge=0,
+        description="Lemmas kept for later problems of the same tenant, in bytes; 0 keeps none.",
+    )
+    lemmas_dir: Path | None = Field(
+        None, description="Folder of the kept lemmas; by default `lemmas` in the home."
+    )
+    nice: int = Field(
+        10, ge=0, le=19, description="How far searches stand back for others who need the cores."
+    )
 
     @model_validator(mode="after")
     def _in_range(self) -> Self:
@@ -285,3 +296,7 @@ class ThothConfig(Section):
     @property
     def documents_dir(self) -> Path:
         return self.home_dir / "documents"
+
+    @property
+    def lemmas_dir(self) -> Path:
+        return (self.prover.lemmas_dir or self.home_dir / "lemmas").expanduser()

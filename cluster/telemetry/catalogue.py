@@ -262,6 +262,11 @@ NUM_PROOFS_RUNNING = Gauge("thoth_num_proofs_running", "Goals that are being sea
 NUM_PROOFS_WAITING = Gauge(
     "thoth_num_proofs_waiting", "Problems that wait for a process to search their next goal."
 )
+LEMMAS = Counter(
+    "thoth_lemmas_total",
+    "Lemmas that proofs left and are new, that searches knew from before, that were of no use.",
+    (Label("what", ("kept", "known", "rejected")),),
+)
 
 # Supervisor.
 MEMBERS = Gauge("thoth_members", "Members that hold a lease and are ready, by role.", (_ROLE,))
@@ -322,6 +327,7 @@ CATALOGUE: tuple[Counter | Gauge | Histogram, ...] = (
     PROOF_SECONDS,
     NUM_PROOFS_RUNNING,
     NUM_PROOFS_WAITING,
+    LEMMAS,
     MEMBERS,
     MEMBER_RESTARTS,
 )

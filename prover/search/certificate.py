@@ -17,6 +17,8 @@ def certificate(goal: str, lemmas: Sequence[Lemma]) -> dict[str, Any]:
 
 
 def _lemma(lemma: Lemma) -> dict[str, Any]:
+    if lemma.data is not None:
+        return dict(lemma.data)
     statement = lemma.statement
     return {
         "name": lemma.name,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from prover.checker import verify
 from prover.errors import ProverError
@@ -33,13 +33,20 @@ _FRAMES = 20_000
 _SELDOM = (50_000, 20, 100)  # how often garbage is looked for
 
 
-def search(program: Program, goal: Statement, budget: Budget, seed: int = 0) -> Verdict:
+def search(
+    program: Program,
+    goal: Statement,
+    budget: Budget,
+    seed: int = 0,
+    known: Sequence[Lemma] = (),
+) -> Verdict:
     """A proof that the checker accepted, values that refute the goal, or neither.
 
-    The program has passed `checks.check`. Raises Rejected where the search is wrong.
+    The program has passed `checks.check`, and the checker has accepted what is known. Raises
+    Rejected where the search is wrong.
     """
     with deep_recursion():
-        return Search(program, goal, budget, seed).run()
+        return Search(program, goal, budget, seed).knowing(known).run()
 
 
 @contextmanager
@@ -77,6 +84,12 @@ class Search:
         self.samples = Samples(program, seed)
         tools = Tools(program, book, Meter(budget), names, Trial(self.samples))
         self.loop = self.loop_type(tools, self.samples)
+
+    def knowing(self, lemmas: Sequence[Lemma]) -> Self:
+        """With lemmas that the checker has accepted."""
+        for lemma in lemmas:
+            self.loop.know(lemma)
+        return self
 
     def run(self) -> Verdict:
         try:

@@ -30,13 +30,19 @@ _CALLS_OF_A_STEP = 64
 _MORE_EFFORT = 12
 
 
-def search(program: Program, goal: Statement, budget: Budget, seed: int = 0) -> Verdict:
+def search(
+    program: Program,
+    goal: Statement,
+    budget: Budget,
+    seed: int = 0,
+    known: Sequence[Lemma] = (),
+) -> Verdict:
     """A proof that the checker accepted, values that refute the goal, or neither.
 
-    The program has passed `checks.check`.
+    The program has passed `checks.check`, and the checker has accepted what is known.
     """
     with deep_recursion():
-        return Enumeration(program, goal, budget, seed).run()
+        return Enumeration(program, goal, budget, seed).knowing(known).run()
 
 
 class _NoAccumulators(Accumulators):

@@ -41,6 +41,8 @@ class Explainer:
             yield f"{self.titles[lemma.name].capitalize()}: {_said(lemma)}."
             if lemma.name in self.remarks:
                 yield f"{_INDENT}Why: {self.remarks[lemma.name]}."
+            if lemma.data is not None:
+                yield f"{_INDENT}It was known: its proof is in the certificate."
             yield from self._proof(lemma)
         yield "Proof of the theorem."
         yield from self._proof(goal)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from prover.program import Statement
 from prover.rewriting.steps import Proof, used_rules
 from prover.search.conjecture import Conjecture
+from prover.store.portable import rests_on
 from prover.terms import Term, Variable
 
 _FOR_EVER = 1_000
@@ -23,12 +25,16 @@ class LemmaCase:
 
 @dataclass(frozen=True, slots=True)
 class Lemma:
-    """A statement with its proof. `on` holds the induction variables; none for no induction."""
+    """A statement with its proof. `on` holds the induction variables; none for no induction.
+
+    One that was known before has its proof in `data`, as a certificate has it, and no cases here.
+    """
 
     statement: Statement
     on: tuple[Variable, ...]
     cases: tuple[LemmaCase, ...]
     remarks: tuple[str, ...] = ()
+    data: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -40,6 +46,8 @@ class Lemma:
 
     def uses(self) -> Iterator[str]:
         """The names of the lemmas that its proof rests on, with repetitions."""
+        if self.data is not None:
+            yield from rests_on(self.data)
         for case in self.cases:
             for rule in used_rules(case.proof):
                 kind, _, name = rule.partition(":")

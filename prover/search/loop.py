@@ -54,6 +54,11 @@ class Loop:
         if self.stuck is None or size < self.stuck.left.size + self.stuck.right.size:
             self.stuck = goal
 
+    def know(self, lemma: Lemma) -> None:
+        """A lemma that is proved, and a rule from now on."""
+        self.lemmas.add(lemma)
+        self.tools.book.learn(f"lemma:{lemma.name}", lemma.statement)
+
     def prove(self, goal: Statement, depth: int) -> Lemma | None:
         """The goal as a lemma, resting on those that were found on the way."""
         conjecture = Conjecture.of(goal)
@@ -113,8 +118,7 @@ class Loop:
         if lemma is None:
             self.lemmas.fail(conjecture, depth)
         else:
-            self.lemmas.add(lemma)
-            self.tools.book.learn(f"lemma:{lemma.name}", lemma.statement)
+            self.know(lemma)
         return lemma
 
     def _proofs(self, conjecture: Conjecture, depth: int) -> Iterator[Lemma]:

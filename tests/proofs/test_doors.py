@@ -29,6 +29,7 @@ from cluster.errors import (
     Unauthenticated,
     Unsupported,
 )
+from cluster.proofs import GoalOutcome
 from cluster.wire.proofs import ProofEvent, event_from_pb
 from cluster.wire.status import from_rpc_error
 from protos.thoth.v1 import prover_pb2 as pb
@@ -262,6 +263,27 @@ async def test_a_key_is_needed_where_there_are_keys(tiny_folder: Path, tmp_path:
         assert len(await over_grpc(endpoints, request, held)) == 2
         async with AsyncClient(endpoints.grpc, KEY) as client:
             assert (await client.prove(COMMUTES)).all_proved
+
+
+async def test_whose_lemmas_they_are_the_key_says(tiny_folder: Path, tmp_path: Path) -> None:
+    """And not the caller."""
+    keys = tmp_path / "keys"
+    names = {"alice": f"{KEY}-a", "bob": f"{KEY}-b"}
+    digests = {name: hashlib.sha256(key.encode()).hexdigest() for name, key in names.items()}
+    keys.write_text("".join(f"{name}:{digest}\n" for name, digest in digests.items()))
+    kept = {"api_keys_file": keys, "max_lemmas_bytes": 2**20}
+    async with cluster_of(tiny_folder, tmp_path, **kept) as (_, endpoints):
+
+        async def knows(name: str, claims: str) -> bool:
+            request = pb.ProveRequest(text=COMMUTES, explanation=True, tenant=claims)
+            held = (("authorization", f"Bearer {names[name]}"),)
+            outcome, _ = await over_grpc(endpoints, request, held)
+            assert isinstance(outcome, GoalOutcome)
+            return any("It was known" in line for line in outcome.explanation)
+
+        assert not await knows("alice", claims="bob")
+        assert not await knows("bob", claims="alice")
+        assert await knows("alice", claims="")
 
 
 async def test_a_cluster_without_provers_says_so(tiny_folder: Path, tmp_path: Path) -> None:

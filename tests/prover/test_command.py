@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import prover
 from actors.cli.app import build_app
 from prover.command import main
-from prover.proving import Outcome
+from prover.processes import Outcome
 from prover.verdict import Proved
 
 ROOT = Path(__file__).parents[2]

@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from prover import command
+from prover import proving as proving_of_goals
 from prover.command import Order
 from prover.errors import Failed, Unusable
+from prover.processes import Outcome
 from prover.program import Equality
-from prover.proving import Outcome, Problem, Proving, Settings, prove, prove_all
-from prover.verdict import Budget, Proved, Reason, Refuted, Unknown
+from prover.proving import Problem, Proving, Settings, prove, prove_all
+from prover.verdict import Budget, Mode, Proved, Reason, Refuted, Unknown
 
 # A second, and what a process waits for its turn on cores that others share.
 SHARED_S = 4.0
@@ -194,6 +196,94 @@ def test_the_goals_of_a_problem_are_proved_one_after_the_other() -> None:
     unreadable = Proving(Problem("no.prove", b"prove"), Settings())
     assert isinstance(unreadable.prove_next().verdict, Unusable)
     assert unreadable.is_done
+
+
+# Portfolios: the directed search is heard first.
+
+
+def _race(
+    monkeypatch: pytest.MonkeyPatch, first: str, second: str, jobs: int, seconds: float = 20.0
+) -> Outcome:
+    """Of two searches by name, as those of a portfolio."""
+    budget = Budget(1000, seconds)
+    shares = ((first, Budget(600, 0.6 * seconds)), (second, Budget(400, seconds)))
+    monkeypatch.setattr(proving_of_goals, "_shares", lambda _: shares)
+    settings = Settings(Mode.PORTFOLIO, budget, jobs=jobs)
+    (outcome,) = prove_all([Problem("a.prove", RIGHT_ZERO.encode())], settings)
+    return outcome
+
+
+@pytest.mark.usefixtures("searching")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_verdict_of_the_first_ends_the_second(jobs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    began_s = time.monotonic()
+    outcome = _race(monkeypatch, "prover.search.directed", "ignores", jobs)
+    assert isinstance(outcome.verdict, Proved)
+    assert time.monotonic() - began_s < SHARED_S
+
+
+@pytest.mark.usefixtures("searching")
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_second_is_heard_where_the_first_finds_nothing(
+    jobs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for first in ("errs", "runs"):
+        outcome = _race(monkeypatch, first, "prover.search.guided", jobs, seconds=4.0)
+        assert isinstance(outcome.verdict, Proved)
+        assert outcome.seconds < 4.0 + SHARED_S
+
+
+@pytest.mark.usefixtures("searching")
+def test_two_searches_of_a_portfolio_work_at_once(
+    searching: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits until the other is there."""
+    for one, other in (("a", "b"), ("b", "a")):
+        (searching / f"{one}_meets.py").write_text(
+            "import pathlib, time\n"
+            "from prover.verdict import Reason, Unknown\n"
+            "def search(*given):\n"
+            f"    here = pathlib.Path({str(searching)!r})\n"
+            f"    (here / 'there-{one}').touch()\n"
+            f"    while not (here / 'there-{other}').exists(): time.sleep(0.01)\n"
+            "    return Unknown(Reason.STUCK)"
+        )
+    assert _race(monkeypatch, "a_meets", "b_meets", 2).verdict == Unknown(Reason.STUCK)
+
+
+@pytest.mark.usefixtures("searching")
+def test_a_portfolio_ends_in_time_and_by_another_thread() -> None:
+    settings = Settings(Mode.PORTFOLIO, Budget(10**9, 2.0))
+    for num_processes in (1, 2):
+        began_s = time.monotonic()
+        outcome = Proving(Problem("a.prove", POWERS.encode()), settings).prove_next(num_processes)
+        assert time.monotonic() - began_s < 2.0 + SHARED_S
+        assert isinstance(outcome.verdict, Unknown | Refuted)
+    stopped = Proving(
+        Problem("a.prove", POWERS.encode()), Settings(Mode.PORTFOLIO, Budget(10**9, 60.0))
+    )
+    stopper = threading.Timer(1.5, stopped.stop)
+    began_s = time.monotonic()
+    stopper.start()
+    assert stopped.prove_next(2).verdict == Unknown(Reason.TIMEOUT)
+    assert time.monotonic() - began_s < 1.5 + SHARED_S
+    stopper.join()
+
+
+def test_a_portfolio_says_the_same_with_any_number_of_jobs() -> None:
+    rest = "prove forall x: nat, y: nat. plus(x, y) = plus(y, x)"
+    for text in (RIGHT_ZERO, f"{NAT}{rest}", f"{NAT}prove forall x: nat. plus(x, x) = x", "prove"):
+        problem = Problem("a.prove", text.encode())
+        told = [
+            [
+                (type(each.verdict), repr(each.verdict), each.goal)
+                for each in prove_all(
+                    [problem, problem], Settings(Mode.PORTFOLIO, Budget(20_000), jobs=jobs)
+                )
+            ]
+            for jobs in (1, 2, 4)
+        ]
+        assert told[0] == told[1] == told[2]
 
 
 @pytest.mark.usefixtures("searching")

@@ -25,31 +25,31 @@ _sym_db = _symbol_database.Default()
 from protos.thoth.v1 import types_pb2 as protos_dot_thoth_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotos/thoth/v1/prover.proto\x12\x08thoth.v1\x1a\x1bprotos/thoth/v1/types.proto\"\xdc\x02\n\x0cProveRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12+\n\x08language\x18\x03 \x01(\x0e\x32\x19.thoth.v1.ProblemLanguage\x12!\n\x04mode\x18\x04 \x01(\x0e\x32\x13.thoth.v1.ProofMode\x12\x19\n\x0ctime_limit_s\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05steps\x18\x06 \x01(\x04H\x01\x88\x01\x01\x12\x19\n\x0cmemory_bytes\x18\x07 \x01(\x04H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x03\x88\x01\x01\x12\x13\n\x0b\x63\x65rtificate\x18\t \x01(\x08\x12\x13\n\x0b\x65xplanation\x18\n \x01(\x08\x12\x16\n\ttimeout_s\x18\x0b \x01(\x01H\x04\x88\x01\x01\x42\x0f\n\r_time_limit_sB\x08\n\x06_stepsB\x0f\n\r_memory_bytesB\x07\n\x05_seedB\x0c\n\n_timeout_s\"\x97\x01\n\rProveResponse\x12(\n\x07outcome\x18\x01 \x01(\x0b\x32\x15.thoth.v1.GoalOutcomeH\x00\x12+\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x17.thoth.v1.ProveFinishedH\x00\x12&\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x15.thoth.v1.ErrorDetailH\x00\x42\x07\n\x05\x65vent\"\xb5\x02\n\x0bGoalOutcome\x12\x0c\n\x04goal\x18\x01 \x01(\t\x12\x11\n\tstatement\x18\x02 \x01(\t\x12\'\n\x07verdict\x18\x03 \x01(\x0e\x32\x16.thoth.v1.ProofVerdict\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\x0f\n\x07\x63hecked\x18\x05 \x01(\t\x12\x18\n\x10\x63\x65rtificate_json\x18\x06 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x07 \x03(\t\x12%\n\x06values\x18\x08 \x03(\x0b\x32\x15.thoth.v1.GroundValue\x12\x0c\n\x04left\x18\t \x01(\t\x12\r\n\x05right\x18\n \x01(\t\x12\'\n\x06reason\x18\x0b \x01(\x0e\x32\x17.thoth.v1.UnknownReason\x12\r\n\x05stuck\x18\x0c \x01(\t\x12\x0f\n\x07message\x18\r \x01(\t\".\n\x0bGroundValue\x12\x10\n\x08variable\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"G\n\rProveFinished\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tnum_goals\x18\x02 \x01(\r\x12\x0f\n\x07seconds\x18\x03 \x01(\x01*m\n\x0fProblemLanguage\x12 \n\x1cPROBLEM_LANGUAGE_UNSPECIFIED\x10\x00\x12\x1c\n\x18PROBLEM_LANGUAGE_SMT_LIB\x10\x01\x12\x1a\n\x16PROBLEM_LANGUAGE_PROVE\x10\x02*v\n\tProofMode\x12\x1a\n\x16PROOF_MODE_UNSPECIFIED\x10\x00\x12\x17\n\x13PROOF_MODE_DIRECTED\x10\x01\x12\x1a\n\x16PROOF_MODE_ENUMERATIVE\x10\x02\x12\x18\n\x14PROOF_MODE_PORTFOLIO\x10\x03*\x97\x01\n\x0cProofVerdict\x12\x1d\n\x19PROOF_VERDICT_UNSPECIFIED\x10\x00\x12\x18\n\x14PROOF_VERDICT_PROVED\x10\x01\x12\x19\n\x15PROOF_VERDICT_REFUTED\x10\x02\x12\x19\n\x15PROOF_VERDICT_UNKNOWN\x10\x03\x12\x18\n\x14PROOF_VERDICT_FAILED\x10\x04*\x9a\x01\n\rUnknownReason\x12\x1e\n\x1aUNKNOWN_REASON_UNSPECIFIED\x10\x00\x12\x1a\n\x16UNKNOWN_REASON_TIMEOUT\x10\x01\x12\x18\n\x14UNKNOWN_REASON_STEPS\x10\x02\x12\x19\n\x15UNKNOWN_REASON_MEMORY\x10\x03\x12\x18\n\x14UNKNOWN_REASON_STUCK\x10\x04\x32K\n\rProverService\x12:\n\x05Prove\x12\x16.thoth.v1.ProveRequest\x1a\x17.thoth.v1.ProveResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cprotos/thoth/v1/prover.proto\x12\x08thoth.v1\x1a\x1bprotos/thoth/v1/types.proto\"\xec\x02\n\x0cProveRequest\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12+\n\x08language\x18\x03 \x01(\x0e\x32\x19.thoth.v1.ProblemLanguage\x12!\n\x04mode\x18\x04 \x01(\x0e\x32\x13.thoth.v1.ProofMode\x12\x19\n\x0ctime_limit_s\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05steps\x18\x06 \x01(\x04H\x01\x88\x01\x01\x12\x19\n\x0cmemory_bytes\x18\x07 \x01(\x04H\x02\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x03\x88\x01\x01\x12\x13\n\x0b\x63\x65rtificate\x18\t \x01(\x08\x12\x13\n\x0b\x65xplanation\x18\n \x01(\x08\x12\x16\n\ttimeout_s\x18\x0b \x01(\x01H\x04\x88\x01\x01\x12\x0e\n\x06tenant\x18\x0c \x01(\tB\x0f\n\r_time_limit_sB\x08\n\x06_stepsB\x0f\n\r_memory_bytesB\x07\n\x05_seedB\x0c\n\n_timeout_s\"\x97\x01\n\rProveResponse\x12(\n\x07outcome\x18\x01 \x01(\x0b\x32\x15.thoth.v1.GoalOutcomeH\x00\x12+\n\x08\x66inished\x18\x02 \x01(\x0b\x32\x17.thoth.v1.ProveFinishedH\x00\x12&\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x15.thoth.v1.ErrorDetailH\x00\x42\x07\n\x05\x65vent\"\xb5\x02\n\x0bGoalOutcome\x12\x0c\n\x04goal\x18\x01 \x01(\t\x12\x11\n\tstatement\x18\x02 \x01(\t\x12\'\n\x07verdict\x18\x03 \x01(\x0e\x32\x16.thoth.v1.ProofVerdict\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\x0f\n\x07\x63hecked\x18\x05 \x01(\t\x12\x18\n\x10\x63\x65rtificate_json\x18\x06 \x01(\t\x12\x13\n\x0b\x65xplanation\x18\x07 \x03(\t\x12%\n\x06values\x18\x08 \x03(\x0b\x32\x15.thoth.v1.GroundValue\x12\x0c\n\x04left\x18\t \x01(\t\x12\r\n\x05right\x18\n \x01(\t\x12\'\n\x06reason\x18\x0b \x01(\x0e\x32\x17.thoth.v1.UnknownReason\x12\r\n\x05stuck\x18\x0c \x01(\t\x12\x0f\n\x07message\x18\r \x01(\t\".\n\x0bGroundValue\x12\x10\n\x08variable\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"G\n\rProveFinished\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tnum_goals\x18\x02 \x01(\r\x12\x0f\n\x07seconds\x18\x03 \x01(\x01*m\n\x0fProblemLanguage\x12 \n\x1cPROBLEM_LANGUAGE_UNSPECIFIED\x10\x00\x12\x1c\n\x18PROBLEM_LANGUAGE_SMT_LIB\x10\x01\x12\x1a\n\x16PROBLEM_LANGUAGE_PROVE\x10\x02*v\n\tProofMode\x12\x1a\n\x16PROOF_MODE_UNSPECIFIED\x10\x00\x12\x17\n\x13PROOF_MODE_DIRECTED\x10\x01\x12\x1a\n\x16PROOF_MODE_ENUMERATIVE\x10\x02\x12\x18\n\x14PROOF_MODE_PORTFOLIO\x10\x03*\x97\x01\n\x0cProofVerdict\x12\x1d\n\x19PROOF_VERDICT_UNSPECIFIED\x10\x00\x12\x18\n\x14PROOF_VERDICT_PROVED\x10\x01\x12\x19\n\x15PROOF_VERDICT_REFUTED\x10\x02\x12\x19\n\x15PROOF_VERDICT_UNKNOWN\x10\x03\x12\x18\n\x14PROOF_VERDICT_FAILED\x10\x04*\x9a\x01\n\rUnknownReason\x12\x1e\n\x1aUNKNOWN_REASON_UNSPECIFIED\x10\x00\x12\x1a\n\x16UNKNOWN_REASON_TIMEOUT\x10\x01\x12\x18\n\x14UNKNOWN_REASON_STEPS\x10\x02\x12\x19\n\x15UNKNOWN_REASON_MEMORY\x10\x03\x12\x18\n\x14UNKNOWN_REASON_STUCK\x10\x04\x32K\n\rProverService\x12:\n\x05Prove\x12\x16.thoth.v1.ProveRequest\x1a\x17.thoth.v1.ProveResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.thoth.v1.prover_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROBLEMLANGUAGE']._serialized_start=1009
-  _globals['_PROBLEMLANGUAGE']._serialized_end=1118
-  _globals['_PROOFMODE']._serialized_start=1120
-  _globals['_PROOFMODE']._serialized_end=1238
-  _globals['_PROOFVERDICT']._serialized_start=1241
-  _globals['_PROOFVERDICT']._serialized_end=1392
-  _globals['_UNKNOWNREASON']._serialized_start=1395
-  _globals['_UNKNOWNREASON']._serialized_end=1549
+  _globals['_PROBLEMLANGUAGE']._serialized_start=1025
+  _globals['_PROBLEMLANGUAGE']._serialized_end=1134
+  _globals['_PROOFMODE']._serialized_start=1136
+  _globals['_PROOFMODE']._serialized_end=1254
+  _globals['_PROOFVERDICT']._serialized_start=1257
+  _globals['_PROOFVERDICT']._serialized_end=1408
+  _globals['_UNKNOWNREASON']._serialized_start=1411
+  _globals['_UNKNOWNREASON']._serialized_end=1565
   _globals['_PROVEREQUEST']._serialized_start=72
-  _globals['_PROVEREQUEST']._serialized_end=420
-  _globals['_PROVERESPONSE']._serialized_start=423
-  _globals['_PROVERESPONSE']._serialized_end=574
-  _globals['_GOALOUTCOME']._serialized_start=577
-  _globals['_GOALOUTCOME']._serialized_end=886
-  _globals['_GROUNDVALUE']._serialized_start=888
-  _globals['_GROUNDVALUE']._serialized_end=934
-  _globals['_PROVEFINISHED']._serialized_start=936
-  _globals['_PROVEFINISHED']._serialized_end=1007
-  _globals['_PROVERSERVICE']._serialized_start=1551
-  _globals['_PROVERSERVICE']._serialized_end=1626
+  _globals['_PROVEREQUEST']._serialized_end=436
+  _globals['_PROVERESPONSE']._serialized_start=439
+  _globals['_PROVERESPONSE']._serialized_end=590
+  _globals['_GOALOUTCOME']._serialized_start=593
+  _globals['_GOALOUTCOME']._serialized_end=902
+  _globals['_GROUNDVALUE']._serialized_start=904
+  _globals['_GROUNDVALUE']._serialized_end=950
+  _globals['_PROVEFINISHED']._serialized_start=952
+  _globals['_PROVEFINISHED']._serialized_end=1023
+  _globals['_PROVERSERVICE']._serialized_start=1567
+  _globals['_PROVERSERVICE']._serialized_end=1642
 # @@protoc_insertion_point(module_scope)

@@ -57,7 +57,7 @@ class _ProofModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProofMode.V
     PROOF_MODE_ENUMERATIVE: _ProofMode.ValueType  # 2
     """By trying all small ones."""
     PROOF_MODE_PORTFOLIO: _ProofMode.ValueType  # 3
-    """Directed first, then with guessed lemmas too."""
+    """Directed, and beside it with guessed lemmas too."""
 
 class ProofMode(_ProofMode, metaclass=_ProofModeEnumTypeWrapper):
     """How lemmas are found."""
@@ -69,7 +69,7 @@ PROOF_MODE_DIRECTED: ProofMode.ValueType  # 1
 PROOF_MODE_ENUMERATIVE: ProofMode.ValueType  # 2
 """By trying all small ones."""
 PROOF_MODE_PORTFOLIO: ProofMode.ValueType  # 3
-"""Directed first, then with guessed lemmas too."""
+"""Directed, and beside it with guessed lemmas too."""
 Global___ProofMode: _TypeAlias = ProofMode  # noqa: Y015
 
 class _ProofVerdict:
@@ -138,6 +138,7 @@ class ProveRequest(_message.Message):
     CERTIFICATE_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     TIMEOUT_S_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """Definitions and goals."""
     name: _builtins.str
@@ -155,6 +156,8 @@ class ProveRequest(_message.Message):
     explanation: _builtins.bool
     timeout_s: _builtins.float
     """Seconds the caller is willing to wait for all goals together."""
+    tenant: _builtins.str
+    """Who asks. The gateway says it; what a caller says of itself is not believed."""
     def __init__(
         self,
         *,
@@ -169,10 +172,11 @@ class ProveRequest(_message.Message):
         certificate: _builtins.bool = ...,
         explanation: _builtins.bool = ...,
         timeout_s: _builtins.float | None = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_memory_bytes", b"_memory_bytes", "_seed", b"_seed", "_steps", b"_steps", "_time_limit_s", b"_time_limit_s", "_timeout_s", b"_timeout_s", "memory_bytes", b"memory_bytes", "seed", b"seed", "steps", b"steps", "time_limit_s", b"time_limit_s", "timeout_s", b"timeout_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_bytes", b"_memory_bytes", "_seed", b"_seed", "_steps", b"_steps", "_time_limit_s", b"_time_limit_s", "_timeout_s", b"_timeout_s", "certificate", b"certificate", "explanation", b"explanation", "language", b"language", "memory_bytes", b"memory_bytes", "mode", b"mode", "name", b"name", "seed", b"seed", "steps", b"steps", "text", b"text", "time_limit_s", b"time_limit_s", "timeout_s", b"timeout_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_memory_bytes", b"_memory_bytes", "_seed", b"_seed", "_steps", b"_steps", "_time_limit_s", b"_time_limit_s", "_timeout_s", b"_timeout_s", "certificate", b"certificate", "explanation", b"explanation", "language", b"language", "memory_bytes", b"memory_bytes", "mode", b"mode", "name", b"name", "seed", b"seed", "steps", b"steps", "tenant", b"tenant", "text", b"text", "time_limit_s", b"time_limit_s", "timeout_s", b"timeout_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__memory_bytes: _TypeAlias = _typing.Literal["memory_bytes"]  # noqa: Y015
     _WhichOneofArgType__memory_bytes: _TypeAlias = _typing.Literal["_memory_bytes", b"_memory_bytes"]  # noqa: Y015
