@@ -6,19 +6,21 @@ when nothing else helps is a conjecture of its own, and whoever finds lemmas is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
 from prover.builtins import FALSE, TRUE
 from prover.program import Equality
 from prover.rewriting.steps import Arguments, Cases, Compute, Have, Proof, Rewrite, Side
 from prover.search import applying, splitting
-from prover.search.branch import Branch, is_builtin, is_truth
+from prover.search.branch import Branch, is_builtin
 from prover.search.conjecture import Conjecture
+from prover.search.contradiction import denial
+from prover.search.goals import both_sides, same_constructor, says_something
 from prover.search.hypotheses import instance_of
 from prover.search.remainder import remainders
 from prover.search.tasks import Find, Fit, Found, Learn, Outcome, Refine, Stuck, Task
 from prover.search.tools import Tools
-from prover.terms import BOOL, Apply, Term, subterms
+from prover.terms import BOOL, Apply, Term
 
 _MOST_SPLITS = 5
 _LARGEST = 90  # symbols of a goal: nothing larger is worked on
@@ -38,6 +40,7 @@ class Discharge:
             self._refine,
             self._split,
             self._hypothesis,
+            self._contradiction,
             self._congruence,
             self._step_lemmas,
             self._fit,
@@ -50,7 +53,7 @@ class Discharge:
             branch.simplify()
         if branch.is_closed:
             return branch.proof()
-        if _same_constructor(branch.left, branch.right):
+        if same_constructor(branch.left, branch.right):
             return self._arguments(branch, task)
         if branch.left.size + branch.right.size <= _LARGEST:
             for way in self._ways:
@@ -77,7 +80,7 @@ class Discharge:
 
     def _truth(self, branch: Branch, task: Task) -> Outcome | None:
         """`(= s t)` is true where s = t, and `(and a b)` where both are."""
-        for side, term, other in _both_sides(branch):
+        for side, term, other in both_sides(branch):
             if other is TRUE and is_builtin(term, "="):
                 return self._by_part(branch, task, (side, term), Equality(*term.arguments))
             if other is TRUE and is_builtin(term, "and"):
@@ -143,7 +146,7 @@ class Discharge:
         if task.refinable is None:
             return None
         sides: tuple[Term, ...] = (branch.left, branch.right)
-        if not any(map(_says_something, sides)):  # then it rests on what is known
+        if not any(map(says_something, sides)):  # then it rests on what is known
             sides = tuple(branch.facts)
         for variable in splitting.begun_variables(self.tools.book, *sides):
             if variable in task.refinable:
@@ -222,9 +225,28 @@ class Discharge:
         """The rest of the goal is an instance of a lemma, or the branch is stuck."""
         if task.case is not None and task.depth <= 0:
             return None
-        wanted = [each for each in remainders(branch) if self._is_new(each, task)]
-        found = self.find(wanted, task.depth if task.case is None else task.depth - 1)
+        return self._leave_just(branch, remainders(branch), task)
+
+    def _leave_just(self, branch: Branch, wanted: Iterable[Conjecture], task: Task) -> Proof | None:
+        new = [each for each in wanted if self._is_new(each, task)]
+        found = self.find(new, task.depth if task.case is None else task.depth - 1)
         return None if found is None else self._apply(branch, found)
+
+    def _contradiction(self, branch: Branch, task: Task) -> Proof | None:
+        """No values meet what is known here: a lemma says so."""
+        if task.case is not None and task.depth <= 0:
+            return None
+        denied = denial(branch)
+        if denied is None:
+            return None
+        outcome = self._leave_just(branch.fork(denied.left, denied.right), [denied], task)
+        if outcome is None:
+            return None
+        other = branch.again()
+        name = other.new_name()
+        other.steps.append(Have(name, denied.conclusion, outcome))
+        other.assume(name, denied.conclusion)
+        return other.proof() if other.is_closed else None
 
     def _step_lemmas(self, branch: Branch, task: Task) -> Outcome | None:
         """A lemma by which the calls of the statement unfold in this case; then once more."""
@@ -247,7 +269,7 @@ class Discharge:
     def _is_new(self, wanted: Conjecture, task: Task) -> bool:
         return task.itself is None or self.tools.names.canonical(wanted)[0] != task.itself
 
-    def _apply(self, branch: Branch, found: Found) -> Outcome | None:
+    def _apply(self, branch: Branch, found: Found) -> Proof | None:
         proofs = []
         for condition in found.statement.conditions:
             proof = branch.normaliser().proof(instance_of(condition, found.by))
@@ -265,24 +287,3 @@ def _changes(branch: Branch, term: Term) -> bool:
     before = (branch.left, branch.right)
     branch.simplify()
     return branch.is_closed or (branch.left, branch.right) != before or term not in before
-
-
-def _both_sides(branch: Branch) -> Iterator[tuple[Side, Apply, Term]]:
-    if isinstance(branch.left, Apply):
-        yield "left", branch.left, branch.right
-    if isinstance(branch.right, Apply):
-        yield "right", branch.right, branch.left
-
-
-def _says_something(term: Term) -> bool:
-    """Whether there is more to it than variables and constructors of a data type."""
-    return is_truth(term) or any(splitting.is_call(part) for part in subterms(term))
-
-
-def _same_constructor(left: Term, right: Term) -> bool:
-    return (
-        isinstance(left, Apply)
-        and isinstance(right, Apply)
-        and left.is_constructor
-        and left.symbol is right.symbol
-    )

@@ -34,6 +34,17 @@ FILTER = """
 (define-fun-rec keep ((x L)) L
   (match x ((nil nil) ((cons h t) (ite (likes h) (cons h (keep t)) (keep t))))))
 """
+FORESTS = (
+    LISTS
+    + """
+(declare-datatypes ((F 0)) (((leaf) (tree (top E) (below F) (beside F)))))
+(define-fun-rec pruned ((x F)) F (match x ((leaf leaf)
+  ((tree h t u) (ite (likes h) (tree h (pruned t) (pruned u)) (pruned u))))))
+(define-fun-rec holds ((p L) (x F)) Bool (match p ((nil true)
+  ((cons a q) (match x ((leaf false)
+    ((tree h t u) (ite (= a h) (holds q t) (holds p u)))))))))
+"""
+)
 SORTING = """
 (declare-datatypes ((Nat 0)) (((Z) (S (pred Nat)))))
 (declare-datatypes ((L 0)) (((nil) (cons (hd Nat) (tl L)))))
@@ -92,6 +103,10 @@ THEOREMS = {
     "a function of the user's": (
         LISTS + FILTER,
         "(forall ((x L) (y L)) (= (keep (app x y)) (app (keep x) (keep y))))",
+    ),
+    "what is known cannot be": (
+        FORESTS,
+        "(forall ((p L) (x F)) (=> (holds p (pruned x)) (holds p x)))",
     ),
     "prefill in chunks": (
         LISTS,
