@@ -49,6 +49,10 @@ class Accumulators:
     remarks: Remarks
     _tried: dict[Conjecture, int] = field(default_factory=dict)
 
+    def forget(self) -> None:
+        """What was tried may be tried again."""
+        self._tried.clear()
+
     def learn(self, conjecture: Conjecture, depth: int) -> bool:
         """Whether a general form of a call in the conjecture was proved."""
         for each in self._accumulations(conjecture):

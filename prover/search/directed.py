@@ -90,14 +90,25 @@ class Search:
 
     def attempt(self) -> Lemma | None:
         """The goal proved: lemmas may rest on each other ever deeper."""
+        self.loop.operators.reach(self.goal)
         for depth in range(_DEEPEST):
-            lemma = self.loop.prove(self.goal, depth)
+            lemma = self._at(depth)
             if lemma is not None:
                 return lemma
             self.loop.lemmas.forget_failures()
             if depth == 1:
                 self.doubt(_MORE_EFFORT)
         return None
+
+    def _at(self, depth: int) -> Lemma | None:
+        """The goal proved at one depth: by operators that stay whole, then by definitions alone."""
+        lemma = None
+        if self.loop.operators.symbols and depth > 0:
+            with self.loop.operators.whole():
+                self.loop.start_over()
+                lemma = self.loop.prove(self.goal, depth)
+            self.loop.start_over()
+        return lemma or self.loop.prove(self.goal, depth)
 
     def doubt(self, effort: int) -> None:
         """Raises Wrong for values that refute the goal."""

@@ -38,6 +38,7 @@ class Discharge:
             self._truth,
             self._at_once,
             self._refine,
+            self._same_selector,
             self._split,
             self._hypothesis,
             self._contradiction,
@@ -113,7 +114,16 @@ class Discharge:
         by_name = Rewrite(side, (0,), f"hypothesis:{name}", (), False, (), one, other)
         return (*steps, by_name, Compute(side, (), after, TRUE))
 
-    def _congruence(self, branch: Branch, task: Task) -> Outcome | None:
+    def _same_selector(self, branch: Branch, task: Task) -> Proof | None:
+        """What one function selects is equal where it selects from the same."""
+        left = branch.left
+        if not isinstance(left, Apply) or left.symbol not in self.tools.book.defined:
+            return None
+        if self.tools.book.ordering.is_recursive(left.symbol):
+            return None
+        return self._congruence(branch, task)
+
+    def _congruence(self, branch: Branch, task: Task) -> Proof | None:
         """Calls of one function are equal where their arguments are."""
         left, right = branch.left, branch.right
         if not (isinstance(left, Apply) and isinstance(right, Apply)):

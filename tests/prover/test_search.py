@@ -69,7 +69,24 @@ LARGER = (
 """
 )
 
+TREES = (
+    LARGER
+    + """
+(declare-datatypes ((T 0)) (((tip) (fork (label Nat) (left T) (right T)))))
+(define-fun-rec over ((a Nat) (x T)) Nat
+  (match x ((tip a) ((fork n t u) (over (larger (over a t) n) u)))))
+(define-fun-rec largest ((x T)) Nat
+  (match x ((tip Z) ((fork n t u) (larger n (larger (largest u) (largest t)))))))
+(define-fun-rec paths ((a Nat) (x T)) Nat
+  (match x ((tip a) ((fork n t u) (larger (paths (plus a n) t) (paths (plus a n) u))))))
+(define-fun-rec longest ((x T)) Nat
+  (match x ((tip Z) ((fork n t u) (plus n (larger (longest t) (longest u)))))))
+"""
+)
+
 THEOREMS = {
+    "an operator that is kept whole": (TREES, "(forall ((x T)) (= (over Z x) (largest x)))"),
+    "an operator inside another": (TREES, "(forall ((x T)) (= (paths Z x) (longest x)))"),
     "an order tells all apart": (
         LARGER,
         "(forall ((x Nat) (y Nat)) (=> (and (not (less x y)) (not (less y x))) (= x y)))",
