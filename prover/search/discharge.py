@@ -15,7 +15,7 @@ from prover.search import applying, splitting
 from prover.search.branch import Branch, is_builtin
 from prover.search.conjecture import Conjecture
 from prover.search.contradiction import denial
-from prover.search.goals import both_sides, same_constructor, says_something
+from prover.search.goals import both_sides, changes, same_constructor, says_something
 from prover.search.hypotheses import instance_of
 from prover.search.remainder import remainders
 from prover.search.tasks import Find, Fit, Found, Learn, Outcome, Refine, Stuck, Task
@@ -42,6 +42,7 @@ class Discharge:
             self._split,
             self._hypothesis,
             self._contradiction,
+            self._refine_known,
             self._congruence,
             self._step_lemmas,
             self._fit,
@@ -102,7 +103,7 @@ class Discharge:
         _, term = goal
         if part.right is not TRUE:  # `(= s t)`, and the facts may turn s = t either way
             return self._closed_by_equality(branch, rest, name, goal)
-        return self.close(rest, task) if _changes(rest, term) else Stuck(branch.goal())
+        return self.close(rest, task) if changes(rest, term) else Stuck(branch.goal())
 
     def _closed_by_equality(
         self, branch: Branch, rest: Branch, name: str, goal: tuple[Side, Apply]
@@ -152,14 +153,19 @@ class Discharge:
                 return other.proof()
         return None
 
-    def _refine(self, branch: Branch, task: Task) -> Outcome | None:
-        if task.refinable is None:
-            return None
-        sides: tuple[Term, ...] = (branch.left, branch.right)
+    def _refine(self, branch: Branch, task: Task) -> Refine | None:
+        sides = (branch.left, branch.right)
         if not any(map(says_something, sides)):  # then it rests on what is known
-            sides = tuple(branch.facts)
-        for variable in splitting.begun_variables(self.tools.book, *sides):
-            if variable in task.refinable:
+            return self._refine_known(branch, task)
+        return self._refined(sides, task)
+
+    def _refine_known(self, branch: Branch, task: Task) -> Refine | None:
+        """What is known may wait for a variable that the goal does not wait for."""
+        return self._refined(tuple(branch.facts), task)
+
+    def _refined(self, terms: tuple[Term, ...], task: Task) -> Refine | None:
+        for variable in splitting.begun_variables(self.tools.book, *terms):
+            if task.refinable is not None and variable in task.refinable:
                 return Refine(variable)
         return None
 
@@ -291,9 +297,3 @@ class Discharge:
         sides = (branch.left, branch.right)
         step = Rewrite("left", (), rule, given, found.backward, tuple(proofs), *sides)
         return branch.proof(step)
-
-
-def _changes(branch: Branch, term: Term) -> bool:
-    before = (branch.left, branch.right)
-    branch.simplify()
-    return branch.is_closed or (branch.left, branch.right) != before or term not in before

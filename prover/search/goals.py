@@ -29,3 +29,10 @@ def same_constructor(left: Term, right: Term) -> bool:
         and left.is_constructor
         and left.symbol is right.symbol
     )
+
+
+def changes(branch: Branch, term: Term) -> bool:
+    """Simplifies the branch: whether the term is no side of its goal any more."""
+    before = (branch.left, branch.right)
+    branch.simplify()
+    return branch.is_closed or (branch.left, branch.right) != before or term not in before

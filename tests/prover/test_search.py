@@ -85,6 +85,10 @@ TREES = (
 )
 
 THEOREMS = {
+    "an order is transitive": (
+        NATURALS,
+        "(forall ((x Nat) (y Nat) (z Nat)) (=> (and (leq x y) (leq y z)) (leq x z)))",
+    ),
     "an operator that is kept whole": (TREES, "(forall ((x T)) (= (over Z x) (largest x)))"),
     "an operator inside another": (TREES, "(forall ((x T)) (= (paths Z x) (longest x)))"),
     "an order tells all apart": (
