@@ -29,6 +29,7 @@ from prover.verdict import Budget, Proved, Reason, Refuted, Unknown, Verdict
 _DEEPEST = 7
 _EFFORT, _MORE_EFFORT = 2, 12  # before anything is tried, and when little lemmas did not help
 _CALLS_OF_A_STEP = 64  # of evaluation
+_WITH_LAWS = 2  # the depth from which on laws of the operators are known
 _FRAMES = 20_000
 _SELDOM = (50_000, 20, 100)  # how often garbage is looked for
 
@@ -92,6 +93,8 @@ class Search:
         """The goal proved: lemmas may rest on each other ever deeper."""
         self.loop.operators.reach(self.goal)
         for depth in range(_DEEPEST):
+            if depth == _WITH_LAWS:
+                self.loop.operators.learn_laws()
             lemma = self._at(depth)
             if lemma is not None:
                 return lemma

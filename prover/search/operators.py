@@ -3,7 +3,8 @@
 Once such a definition is unfolded, each call is a question which argument is meant, and a term of
 several calls a tree of questions. An operator that stays whole has no cases: what a proof needs are
 its laws, that it commutes, say, or what another operator distributes over it. These are found on
-samples, smallest first, and each is proved as any lemma is, by the definition.
+samples, smallest first, and each is proved as any lemma is, by the definition. An operator that
+calls itself, as a sum does, has such laws too; they are learnt where little depth was not enough.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from prover.search.conjecture import Conjecture
 from prover.search.tasks import Find
 from prover.search.tools import Tools
 from prover.synthesis.conjectures import Vocabulary, lemmas, vocabulary
-from prover.terms import BOOL, Apply, Sort, Symbol, Variable, subterms
+from prover.terms import BOOL, Apply, Kind, Sort, Symbol, Variable, subterms
 
 _MOST_TERMS = 2_500
 _LARGEST = 5  # symbols on each side of a law that is looked for
@@ -54,9 +55,7 @@ class Operators:
         """Their definitions are not used, and their laws are known."""
         with self.tools.book.without(self.symbols):
             self._is_whole = True
-            if not self._has_laws:
-                self._has_laws = True
-                self._learn_laws()
+            self.learn_laws()
             yield
         self._is_whole = False
 
@@ -79,8 +78,13 @@ class Operators:
         normal = self.tools.normaliser({}).normal
         return normal(conjecture.left) is normal(conjecture.right)
 
-    def _learn_laws(self) -> None:
-        for sort in dict.fromkeys(symbol.result for symbol in self.symbols):
+    def learn_laws(self) -> None:
+        """Of all binary operators that are reached, those that call themselves too; once."""
+        if self._has_laws:
+            return
+        self._has_laws = True
+        binary = (s for s in self._words.operators if _is_over(s, s.result) and s.arguments)
+        for sort in dict.fromkeys(s.result for s in binary if s.kind is Kind.FUNCTION):
             over = tuple(s for s in self._words.operators if _is_over(s, sort))
             among = tuple(v for v in self._words.variables if v.sort is sort)
             self._learn_small(Vocabulary(over, among))
@@ -135,4 +139,4 @@ def _asks(book: RuleBook, term: object) -> bool:
 
 def _is_over(symbol: Symbol, sort: Sort) -> bool:
     own = all(each is sort for each in (*symbol.arguments, symbol.result))
-    return own and len(symbol.arguments) in (0, 2)
+    return own and sort is not BOOL and len(symbol.arguments) in (0, 2)

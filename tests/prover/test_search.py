@@ -84,12 +84,25 @@ TREES = (
 """
 )
 
+LABELS = """
+(declare-datatypes ((N 0)) (((nil) (cons (hd Nat) (tl N)))))
+(define-fun-rec sum ((x N)) Nat (match x ((nil Z) ((cons h t) (plus h (sum t))))))
+(define-fun-rec labels ((x T) (y N)) N
+  (match x ((tip y) ((fork n t u) (labels t (cons n (labels u y)))))))
+(define-fun-rec total ((x T)) Nat
+  (match x ((tip Z) ((fork n t u) (plus n (plus (total t) (total u)))))))
+"""
+
 THEOREMS = {
     "an order is transitive": (
         NATURALS,
         "(forall ((x Nat) (y Nat) (z Nat)) (=> (and (leq x y) (leq y z)) (leq x z)))",
     ),
     "an operator that is kept whole": (TREES, "(forall ((x T)) (= (over Z x) (largest x)))"),
+    "an accumulator inside a call": (
+        TREES + LABELS,
+        "(forall ((x T)) (= (sum (labels x nil)) (total x)))",
+    ),
     "an operator inside another": (TREES, "(forall ((x T)) (= (paths Z x) (longest x)))"),
     "an order tells all apart": (
         LARGER,
