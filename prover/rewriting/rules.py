@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from prover.patterns import match
@@ -112,7 +113,8 @@ class RuleBook:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.ordering = Ordering(program)
-        self.defined = definitions(program)
+        self._definitions = definitions(program)
+        self.defined = self._definitions
         self.learned: dict[Symbol, list[Rule]] = {}
         self.version = 0
         for assumption in program.assumptions:
@@ -123,6 +125,18 @@ class RuleBook:
         for rule in oriented(self.ordering, name, statement):
             assert isinstance(rule.left, Apply)
             self.learned.setdefault(rule.left.symbol, []).append(rule)
+            self.version += 1
+
+    @contextmanager
+    def without(self, symbols: Container[Symbol]) -> Iterator[None]:
+        """The definitions of these functions alone are not used."""
+        before = self.defined
+        self.defined = {s: rules for s, rules in self._definitions.items() if s not in symbols}
+        self.version += 1
+        try:
+            yield
+        finally:
+            self.defined = before
             self.version += 1
 
     def simpler(self, left: Term, right: Term) -> bool:

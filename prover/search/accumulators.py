@@ -37,6 +37,12 @@ class Accumulation:
     general: Apply
     variable: Variable
     meaning: Term | None
+    changing: Symbol | None = None  # whose accumulator it is, if not that of the call
+
+    @property
+    def avoided(self) -> Symbol:
+        """What the general form is not made of."""
+        return self.changing or self.call.symbol
 
 
 @dataclass(slots=True)
@@ -48,6 +54,10 @@ class Accumulators:
     find: Find
     remarks: Remarks
     _tried: dict[Conjecture, int] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """What was tried may be tried again."""
+        self._tried.clear()
 
     def learn(self, conjecture: Conjecture, depth: int) -> bool:
         """Whether a general form of a call in the conjecture was proved."""
@@ -70,7 +80,17 @@ class Accumulators:
 
         for side, _ in sides:
             if isinstance(side, Apply) and side.symbol in self.tools.book.defined:
+                yield from self._inside(side)
                 yield from self._of_side(side)
+
+    def _inside(self, side: Apply) -> Iterator[Accumulation]:
+        """A side whose argument is a call with a constant accumulator."""
+        for place, call in enumerate(side.arguments):
+            if isinstance(call, Apply) and call.symbol in self.tools.book.defined:
+                for each in self._of_call(call, call):
+                    general = replace_at(side, (place,), each.general)
+                    if isinstance(general, Apply) and each.variable not in variables(side):
+                        yield Accumulation(side, general, each.variable, side, call.symbol)
 
     def _of_side(self, side: Apply) -> Iterator[Accumulation]:
         """A side with a variable in place of what a constructor has built in it."""
@@ -120,7 +140,7 @@ class Accumulators:
         leaves: list[tuple[Term, Term]] = [(v, v) for v in variables(each.variable, each.general)]
         if each.meaning is not None:
             leaves.insert(0, (hole, each.meaning))
-            made_of = tuple(s for s in made_of if s is not each.call.symbol)
+            made_of = tuple(s for s in made_of if s is not each.avoided)
         before = self.samples.steps
         task = Task(each.general, tuple(leaves), made_of, _MOST_TERMS)
         for phi in fitting(task, self.samples):

@@ -29,6 +29,7 @@ from prover.verdict import Budget, Proved, Reason, Refuted, Unknown, Verdict
 _DEEPEST = 7
 _EFFORT, _MORE_EFFORT = 2, 12  # before anything is tried, and when little lemmas did not help
 _CALLS_OF_A_STEP = 64  # of evaluation
+_WITH_LAWS = 2  # the depth from which on laws of the operators are known
 _FRAMES = 20_000
 _SELDOM = (50_000, 20, 100)  # how often garbage is looked for
 
@@ -103,14 +104,27 @@ class Search:
 
     def attempt(self) -> Lemma | None:
         """The goal proved: lemmas may rest on each other ever deeper."""
+        self.loop.operators.reach(self.goal)
         for depth in range(_DEEPEST):
-            lemma = self.loop.prove(self.goal, depth)
+            if depth == _WITH_LAWS:
+                self.loop.operators.learn_laws()
+            lemma = self._at(depth)
             if lemma is not None:
                 return lemma
             self.loop.lemmas.forget_failures()
             if depth == 1:
                 self.doubt(_MORE_EFFORT)
         return None
+
+    def _at(self, depth: int) -> Lemma | None:
+        """The goal proved at one depth: by operators that stay whole, then by definitions alone."""
+        lemma = None
+        if self.loop.operators.symbols and depth > 0:
+            with self.loop.operators.whole():
+                self.loop.start_over()
+                lemma = self.loop.prove(self.goal, depth)
+            self.loop.start_over()
+        return lemma or self.loop.prove(self.goal, depth)
 
     def doubt(self, effort: int) -> None:
         """Raises Wrong for values that refute the goal."""

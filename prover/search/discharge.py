@@ -6,19 +6,21 @@ when nothing else helps is a conjecture of its own, and whoever finds lemmas is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 
 from prover.builtins import FALSE, TRUE
 from prover.program import Equality
 from prover.rewriting.steps import Arguments, Cases, Compute, Have, Proof, Rewrite, Side
 from prover.search import applying, splitting
-from prover.search.branch import Branch, is_builtin, is_truth
+from prover.search.branch import Branch, is_builtin
 from prover.search.conjecture import Conjecture
+from prover.search.contradiction import denial
+from prover.search.goals import both_sides, changes, same_constructor, says_something
 from prover.search.hypotheses import instance_of
 from prover.search.remainder import remainders
 from prover.search.tasks import Find, Fit, Found, Learn, Outcome, Refine, Stuck, Task
 from prover.search.tools import Tools
-from prover.terms import BOOL, Apply, Term, subterms
+from prover.terms import BOOL, Apply, Term
 
 _MOST_SPLITS = 5
 _LARGEST = 90  # symbols of a goal: nothing larger is worked on
@@ -36,8 +38,11 @@ class Discharge:
             self._truth,
             self._at_once,
             self._refine,
+            self._same_selector,
             self._split,
             self._hypothesis,
+            self._contradiction,
+            self._refine_known,
             self._congruence,
             self._step_lemmas,
             self._fit,
@@ -50,7 +55,7 @@ class Discharge:
             branch.simplify()
         if branch.is_closed:
             return branch.proof()
-        if _same_constructor(branch.left, branch.right):
+        if same_constructor(branch.left, branch.right):
             return self._arguments(branch, task)
         if branch.left.size + branch.right.size <= _LARGEST:
             for way in self._ways:
@@ -77,7 +82,7 @@ class Discharge:
 
     def _truth(self, branch: Branch, task: Task) -> Outcome | None:
         """`(= s t)` is true where s = t, and `(and a b)` where both are."""
-        for side, term, other in _both_sides(branch):
+        for side, term, other in both_sides(branch):
             if other is TRUE and is_builtin(term, "="):
                 return self._by_part(branch, task, (side, term), Equality(*term.arguments))
             if other is TRUE and is_builtin(term, "and"):
@@ -98,7 +103,7 @@ class Discharge:
         _, term = goal
         if part.right is not TRUE:  # `(= s t)`, and the facts may turn s = t either way
             return self._closed_by_equality(branch, rest, name, goal)
-        return self.close(rest, task) if _changes(rest, term) else Stuck(branch.goal())
+        return self.close(rest, task) if changes(rest, term) else Stuck(branch.goal())
 
     def _closed_by_equality(
         self, branch: Branch, rest: Branch, name: str, goal: tuple[Side, Apply]
@@ -110,7 +115,16 @@ class Discharge:
         by_name = Rewrite(side, (0,), f"hypothesis:{name}", (), False, (), one, other)
         return (*steps, by_name, Compute(side, (), after, TRUE))
 
-    def _congruence(self, branch: Branch, task: Task) -> Outcome | None:
+    def _same_selector(self, branch: Branch, task: Task) -> Proof | None:
+        """What one function selects is equal where it selects from the same."""
+        left = branch.left
+        if not isinstance(left, Apply) or left.symbol not in self.tools.book.defined:
+            return None
+        if self.tools.book.ordering.is_recursive(left.symbol):
+            return None
+        return self._congruence(branch, task)
+
+    def _congruence(self, branch: Branch, task: Task) -> Proof | None:
         """Calls of one function are equal where their arguments are."""
         left, right = branch.left, branch.right
         if not (isinstance(left, Apply) and isinstance(right, Apply)):
@@ -139,14 +153,19 @@ class Discharge:
                 return other.proof()
         return None
 
-    def _refine(self, branch: Branch, task: Task) -> Outcome | None:
-        if task.refinable is None:
-            return None
-        sides: tuple[Term, ...] = (branch.left, branch.right)
-        if not any(map(_says_something, sides)):  # then it rests on what is known
-            sides = tuple(branch.facts)
-        for variable in splitting.begun_variables(self.tools.book, *sides):
-            if variable in task.refinable:
+    def _refine(self, branch: Branch, task: Task) -> Refine | None:
+        sides = (branch.left, branch.right)
+        if not any(map(says_something, sides)):  # then it rests on what is known
+            return self._refine_known(branch, task)
+        return self._refined(sides, task)
+
+    def _refine_known(self, branch: Branch, task: Task) -> Refine | None:
+        """What is known may wait for a variable that the goal does not wait for."""
+        return self._refined(tuple(branch.facts), task)
+
+    def _refined(self, terms: tuple[Term, ...], task: Task) -> Refine | None:
+        for variable in splitting.begun_variables(self.tools.book, *terms):
+            if task.refinable is not None and variable in task.refinable:
                 return Refine(variable)
         return None
 
@@ -222,9 +241,28 @@ class Discharge:
         """The rest of the goal is an instance of a lemma, or the branch is stuck."""
         if task.case is not None and task.depth <= 0:
             return None
-        wanted = [each for each in remainders(branch) if self._is_new(each, task)]
-        found = self.find(wanted, task.depth if task.case is None else task.depth - 1)
+        return self._leave_just(branch, remainders(branch), task)
+
+    def _leave_just(self, branch: Branch, wanted: Iterable[Conjecture], task: Task) -> Proof | None:
+        new = [each for each in wanted if self._is_new(each, task)]
+        found = self.find(new, task.depth if task.case is None else task.depth - 1)
         return None if found is None else self._apply(branch, found)
+
+    def _contradiction(self, branch: Branch, task: Task) -> Proof | None:
+        """No values meet what is known here: a lemma says so."""
+        if task.case is not None and task.depth <= 0:
+            return None
+        denied = denial(branch)
+        if denied is None:
+            return None
+        outcome = self._leave_just(branch.fork(denied.left, denied.right), [denied], task)
+        if outcome is None:
+            return None
+        other = branch.again()
+        name = other.new_name()
+        other.steps.append(Have(name, denied.conclusion, outcome))
+        other.assume(name, denied.conclusion)
+        return other.proof() if other.is_closed else None
 
     def _step_lemmas(self, branch: Branch, task: Task) -> Outcome | None:
         """A lemma by which the calls of the statement unfold in this case; then once more."""
@@ -247,7 +285,7 @@ class Discharge:
     def _is_new(self, wanted: Conjecture, task: Task) -> bool:
         return task.itself is None or self.tools.names.canonical(wanted)[0] != task.itself
 
-    def _apply(self, branch: Branch, found: Found) -> Outcome | None:
+    def _apply(self, branch: Branch, found: Found) -> Proof | None:
         proofs = []
         for condition in found.statement.conditions:
             proof = branch.normaliser().proof(instance_of(condition, found.by))
@@ -259,30 +297,3 @@ class Discharge:
         sides = (branch.left, branch.right)
         step = Rewrite("left", (), rule, given, found.backward, tuple(proofs), *sides)
         return branch.proof(step)
-
-
-def _changes(branch: Branch, term: Term) -> bool:
-    before = (branch.left, branch.right)
-    branch.simplify()
-    return branch.is_closed or (branch.left, branch.right) != before or term not in before
-
-
-def _both_sides(branch: Branch) -> Iterator[tuple[Side, Apply, Term]]:
-    if isinstance(branch.left, Apply):
-        yield "left", branch.left, branch.right
-    if isinstance(branch.right, Apply):
-        yield "right", branch.right, branch.left
-
-
-def _says_something(term: Term) -> bool:
-    """Whether there is more to it than variables and constructors of a data type."""
-    return is_truth(term) or any(splitting.is_call(part) for part in subterms(term))
-
-
-def _same_constructor(left: Term, right: Term) -> bool:
-    return (
-        isinstance(left, Apply)
-        and isinstance(right, Apply)
-        and left.is_constructor
-        and left.symbol is right.symbol
-    )

@@ -19,6 +19,7 @@ from prover.search.fit import Fitter
 from prover.search.generalise import Generaliser
 from prover.search.induction import Induction, candidates
 from prover.search.lemmas import Lemma, LemmaCase, Lemmas
+from prover.search.operators import Operators
 from prover.search.remarks import Remarks
 from prover.search.tactics import Tactics
 from prover.search.tasks import Found, Task
@@ -40,6 +41,7 @@ class Loop:
         self.remarks = Remarks()
         self.tactics = Tactics(tools, samples, self.find, self.remarks)
         self.accumulators = Accumulators(tools, samples, self.find, self.remarks)
+        self.operators = Operators(tools, samples, self.find)
         fitter = Fitter(tools, samples, self.find)
         self.discharge = Discharge(
             tools, self.find, self.tactics.learn, fitter.fit, self.note_stuck
@@ -47,6 +49,12 @@ class Loop:
         self.generaliser = Generaliser(tools.names, tools.trial)
         self.stuck: Equality | None = None
         self._open: list[Conjecture] = []
+
+    def start_over(self) -> None:
+        """Tries again what failed: now there is more, or other, to prove it with."""
+        self.lemmas.forget_failures()
+        self.tactics.forget()
+        self.accumulators.forget()
 
     def note_stuck(self, goal: Equality) -> None:
         """Remembers the smallest goal that nothing was found for."""
@@ -113,7 +121,8 @@ class Loop:
             self.lemmas.fail(conjecture)
             return None
         self._open.append(conjecture)
-        lemma = next(self._proofs(conjecture, depth), None)
+        with self.operators.opened(conjecture):
+            lemma = next(self._proofs(conjecture, depth), None)
         self._open.pop()
         if lemma is None:
             self.lemmas.fail(conjecture, depth)

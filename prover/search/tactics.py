@@ -61,6 +61,10 @@ class Tactics:
     remarks: Remarks
     _tried: dict[object, int] = field(default_factory=dict)
 
+    def forget(self) -> None:
+        """What was tried may be tried again."""
+        self._tried.clear()
+
     def learn(self, goal: Sequence[Term], case: Case, depth: int) -> bool:
         """Whether a step lemma was proved: for a term of the statement, or a call in the goal."""
         for variable, pattern in case.patterns.items():

@@ -49,10 +49,15 @@ def vocabulary(program: Program, goal: Statement) -> Vocabulary:
 
 
 def lemmas(
-    samples: Samples, words: Vocabulary, normal: Callable[[Term], Term], most: int
+    samples: Samples,
+    words: Vocabulary,
+    normal: Callable[[Term], Term],
+    most: int,
+    largest: int = _MOST_SIZE,
 ) -> Iterator[Equality]:
-    """Equations that the samples keep. `normal` says what rewriting makes of a term by now: a term
-    that it changes is no part of any equation, and what it makes the same is known.
+    """Equations of terms up to a size that the samples keep. `normal` says what rewriting makes of
+    a term by now: a term that it changes is no part of any equation, and what it makes the same is
+    known.
     """
     among = words.variables
     batch = samples.batch(among).first(_NUM_ROWS)
@@ -64,7 +69,7 @@ def lemmas(
         if None not in column:
             bank.add(leaf, column)
     given: dict[tuple[Term, Term], None] = {}
-    for size in range(2, _MOST_SIZE + 1):
+    for size in range(2, largest + 1):
         met: dict[tuple[Term, Term], None] = {}
         for term, column in bank.grow(size):
             other = bank.of(term.sort, column)

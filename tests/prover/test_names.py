@@ -16,6 +16,7 @@ from prover.syntax.problem import parse
 from prover.syntax.sexpr import Node, Source, read
 from prover.verdict import Budget, Proved, Refuted, Unknown, Verdict
 from tests.prover.proofs import LISTS, NATURALS
+from tests.prover.test_search import THEOREMS
 
 STEPS = 3_000
 SETS = ("laws", "tip/isaplanner", "tip/prod", "tip/false", "sufu/cvc5", "vmcai15-dt")
@@ -50,6 +51,7 @@ OWN = {
     "a condition": (NATURALS, "(forall ((x Nat) (y Nat)) (=> (leq x y) (leq x (S y))))"),
     "two steps": (NATURALS, "(forall ((x Nat)) (= (even (plus x x)) true))"),
     "reversing twice": (LISTS, "(forall ((x L)) (= (rev (rev x)) x))"),
+    "an operator that is kept whole": THEOREMS["an operator that is kept whole"],
     "what is not found": (NATURALS, "(forall ((x Nat)) (= (even (plus x (S x))) (odd x)))"),
     "assumptions": (FREE, "(forall ((x L) (y L)) (= (fold (app x y)) (mul (fold x) (fold y))))"),
 }

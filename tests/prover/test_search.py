@@ -34,6 +34,17 @@ FILTER = """
 (define-fun-rec keep ((x L)) L
   (match x ((nil nil) ((cons h t) (ite (likes h) (cons h (keep t)) (keep t))))))
 """
+FORESTS = (
+    LISTS
+    + """
+(declare-datatypes ((F 0)) (((leaf) (tree (top E) (below F) (beside F)))))
+(define-fun-rec pruned ((x F)) F (match x ((leaf leaf)
+  ((tree h t u) (ite (likes h) (tree h (pruned t) (pruned u)) (pruned u))))))
+(define-fun-rec holds ((p L) (x F)) Bool (match p ((nil true)
+  ((cons a q) (match x ((leaf false)
+    ((tree h t u) (ite (= a h) (holds q t) (holds p u)))))))))
+"""
+)
 SORTING = """
 (declare-datatypes ((Nat 0)) (((Z) (S (pred Nat)))))
 (declare-datatypes ((L 0)) (((nil) (cons (hd Nat) (tl L)))))
@@ -58,7 +69,41 @@ LARGER = (
 """
 )
 
+TREES = (
+    LARGER
+    + """
+(declare-datatypes ((T 0)) (((tip) (fork (label Nat) (left T) (right T)))))
+(define-fun-rec over ((a Nat) (x T)) Nat
+  (match x ((tip a) ((fork n t u) (over (larger (over a t) n) u)))))
+(define-fun-rec largest ((x T)) Nat
+  (match x ((tip Z) ((fork n t u) (larger n (larger (largest u) (largest t)))))))
+(define-fun-rec paths ((a Nat) (x T)) Nat
+  (match x ((tip a) ((fork n t u) (larger (paths (plus a n) t) (paths (plus a n) u))))))
+(define-fun-rec longest ((x T)) Nat
+  (match x ((tip Z) ((fork n t u) (plus n (larger (longest t) (longest u)))))))
+"""
+)
+
+LABELS = """
+(declare-datatypes ((N 0)) (((nil) (cons (hd Nat) (tl N)))))
+(define-fun-rec sum ((x N)) Nat (match x ((nil Z) ((cons h t) (plus h (sum t))))))
+(define-fun-rec labels ((x T) (y N)) N
+  (match x ((tip y) ((fork n t u) (labels t (cons n (labels u y)))))))
+(define-fun-rec total ((x T)) Nat
+  (match x ((tip Z) ((fork n t u) (plus n (plus (total t) (total u)))))))
+"""
+
 THEOREMS = {
+    "an order is transitive": (
+        NATURALS,
+        "(forall ((x Nat) (y Nat) (z Nat)) (=> (and (leq x y) (leq y z)) (leq x z)))",
+    ),
+    "an operator that is kept whole": (TREES, "(forall ((x T)) (= (over Z x) (largest x)))"),
+    "an accumulator inside a call": (
+        TREES + LABELS,
+        "(forall ((x T)) (= (sum (labels x nil)) (total x)))",
+    ),
+    "an operator inside another": (TREES, "(forall ((x T)) (= (paths Z x) (longest x)))"),
     "an order tells all apart": (
         LARGER,
         "(forall ((x Nat) (y Nat)) (=> (and (not (less x y)) (not (less y x))) (= x y)))",
@@ -92,6 +137,10 @@ THEOREMS = {
     "a function of the user's": (
         LISTS + FILTER,
         "(forall ((x L) (y L)) (= (keep (app x y)) (app (keep x) (keep y))))",
+    ),
+    "what is known cannot be": (
+        FORESTS,
+        "(forall ((p L) (x F)) (=> (holds p (pruned x)) (holds p x)))",
     ),
     "prefill in chunks": (
         LISTS,
