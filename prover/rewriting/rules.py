@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from prover.patterns import match
 from prover.program import Equality, Program, Statement
 from prover.rewriting.ordering import Ordering
-from prover.terms import Apply, Kind, Symbol, Term, Variable, subterms, variables
+from prover.terms import Apply, Kind, Sort, Symbol, Term, Variable, subterms, variables
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,6 +107,18 @@ def hypothesis(
     return replace(rule, ordered=again)
 
 
+def _holds_itself(program: Program, sort: Sort) -> bool:
+    """Whether values of a data type hold such values, perhaps inside those of others."""
+    reached: dict[Sort, None] = {}
+    waiting = [field for c in program.constructors(sort) for field in c.arguments]
+    while waiting:
+        field = waiting.pop()
+        if field not in reached:
+            reached[field] = None
+            waiting += [inner for c in program.constructors(field) for inner in c.arguments]
+    return sort in reached
+
+
 class RuleBook:
     """Definitions, assumptions and proved lemmas by the symbol at the root of their left sides."""
 
@@ -115,6 +127,7 @@ class RuleBook:
         self.ordering = Ordering(program)
         self._definitions = definitions(program)
         self.defined = self._definitions
+        self.nested = dict.fromkeys(sort for sort in program.data if _holds_itself(program, sort))
         self.learned: dict[Symbol, list[Rule]] = {}
         self.version = 0
         for assumption in program.assumptions:

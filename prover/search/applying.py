@@ -1,15 +1,19 @@
-"""Branches after the use of an induction hypothesis: as a rule, as a fact, or against its grain."""
+"""Branches after the use of an induction hypothesis: as a rule, as a fact, or against its grain.
+
+And proofs by what was just proved.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from prover.builtins import TRUE
 from prover.positions import places, replace_at
-from prover.rewriting.steps import Have, Rewrite
+from prover.rewriting.steps import Compute, Have, Proof, Rewrite, Side
 from prover.search.branch import Branch, is_truth
 from prover.search.conjecture import Conjecture
 from prover.search.hypotheses import Case
-from prover.terms import Term, Variable
+from prover.terms import Apply, Term, Variable
 
 _MOST_INSTANCES = 6
 
@@ -90,3 +94,13 @@ def _add_instance(
     step = Rewrite("left", (), rule, given, False, tuple(proofs), smaller.left, smaller.right)
     branch.steps.append(Have(name, smaller.conclusion, (step,)))
     branch.assume(name, smaller.conclusion)
+
+
+def equality(branch: Branch, rest: Branch, name: str, goal: tuple[Side, Apply]) -> Proof:
+    """The proof of `(= s t)` = true on a side: s = t is the hypothesis that `rest` has more."""
+    side, term = goal
+    one, other = term.arguments
+    steps = rest.steps[: len(branch.steps) + 1]
+    after = term.symbol(other, other)
+    by_name = Rewrite(side, (0,), f"hypothesis:{name}", (), False, (), one, other)
+    return (*steps, by_name, Compute(side, (), after, TRUE))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from prover.checker import FORMAT
@@ -12,8 +13,10 @@ from prover.terms import Variable, show, variables
 
 
 def certificate(goal: str, lemmas: Sequence[Lemma]) -> dict[str, Any]:
-    """The lemmas in order, each a group of its own; the last one is the goal."""
-    return {"format": FORMAT, "goal": goal, "groups": [[_lemma(each)] for each in lemmas]}
+    """The lemmas in order, in groups that were proved together; the last one is the goal."""
+    groups = groupby(lemmas, key=lambda lemma: lemma.together or lemma.name)
+    written = [[_lemma(each) for each in group] for _, group in groups]
+    return {"format": FORMAT, "goal": goal, "groups": written}
 
 
 def _lemma(lemma: Lemma) -> dict[str, Any]:

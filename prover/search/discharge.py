@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from prover.builtins import FALSE, TRUE
 from prover.program import Equality
-from prover.rewriting.steps import Arguments, Cases, Compute, Have, Proof, Rewrite, Side
+from prover.rewriting.steps import Arguments, Cases, Have, Proof, Rewrite, Side
 from prover.search import applying, splitting
 from prover.search.branch import Branch, is_builtin
 from prover.search.conjecture import Conjecture
@@ -37,6 +37,7 @@ class Discharge:
         self._ways: tuple[Callable[[Branch, Task], Outcome | None], ...] = (
             self._truth,
             self._at_once,
+            self._join,
             self._refine,
             self._same_selector,
             self._split,
@@ -46,7 +47,7 @@ class Discharge:
             self._congruence,
             self._step_lemmas,
             self._fit,
-            self._leave,
+            self.leave,
         )
 
     def close(self, branch: Branch, task: Task) -> Outcome:
@@ -102,18 +103,8 @@ class Discharge:
         rest.assume(name, part)
         _, term = goal
         if part.right is not TRUE:  # `(= s t)`, and the facts may turn s = t either way
-            return self._closed_by_equality(branch, rest, name, goal)
+            return applying.equality(branch, rest, name, goal)
         return self.close(rest, task) if changes(rest, term) else Stuck(branch.goal())
-
-    def _closed_by_equality(
-        self, branch: Branch, rest: Branch, name: str, goal: tuple[Side, Apply]
-    ) -> Proof:
-        side, term = goal
-        one, other = term.arguments
-        steps = rest.steps[: len(branch.steps) + 1]
-        after = term.symbol(other, other)
-        by_name = Rewrite(side, (0,), f"hypothesis:{name}", (), False, (), one, other)
-        return (*steps, by_name, Compute(side, (), after, TRUE))
 
     def _same_selector(self, branch: Branch, task: Task) -> Proof | None:
         """What one function selects is equal where it selects from the same."""
@@ -153,6 +144,13 @@ class Discharge:
                 return other.proof()
         return None
 
+    def _join(self, branch: Branch, task: Task) -> Outcome | None:
+        """The goal is one of the statements that are proved together, for what is smaller."""
+        if task.case is None or task.join is None:
+            return None
+        found = task.join(branch, task.case)
+        return None if found is None else self._apply(branch, found)
+
     def _refine(self, branch: Branch, task: Task) -> Refine | None:
         sides = (branch.left, branch.right)
         if not any(map(says_something, sides)):  # then it rests on what is known
@@ -186,7 +184,7 @@ class Discharge:
             claim.steps = []
             if not any(True for _ in remainders(claim)):
                 continue
-            outcome = self._leave(claim, task)
+            outcome = self.leave(claim, task)
             if isinstance(outcome, tuple):
                 other = branch.fork(branch.left, branch.right)
                 name, known = other.new_name(), Equality(condition, value)
@@ -237,7 +235,7 @@ class Discharge:
 
     # Lemmas
 
-    def _leave(self, branch: Branch, task: Task) -> Outcome | None:
+    def leave(self, branch: Branch, task: Task) -> Outcome | None:
         """The rest of the goal is an instance of a lemma, or the branch is stuck."""
         if task.case is not None and task.depth <= 0:
             return None
@@ -293,7 +291,7 @@ class Discharge:
                 return None
             proofs.append(proof)
         given = tuple((v.name, found.by[v]) for v in found.statement.variables())
-        rule = f"lemma:{found.name}"
+        rule = f"{found.kind}:{found.name}"
         sides = (branch.left, branch.right)
         step = Rewrite("left", (), rule, given, found.backward, tuple(proofs), *sides)
         return branch.proof(step)

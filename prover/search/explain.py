@@ -48,6 +48,9 @@ class Explainer:
         yield from self._proof(goal)
 
     def _proof(self, lemma: Lemma) -> Iterator[str]:
+        others = [self.titles[name] for name in lemma.together if name != lemma.name]
+        if others:
+            yield f"{_INDENT}Proved together with {' and '.join(others)}, each for smaller values."
         if lemma.on:
             names = ", then ".join(variable.name for variable in lemma.on)
             found = form(self.book, lemma.conjecture, lemma.on[0])

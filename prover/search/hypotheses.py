@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prover.patterns import match
@@ -13,12 +13,25 @@ from prover.terms import Apply, Term, Variable, substitute, subterms, variables
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """A statement that is proved together with others, each by induction on one variable."""
+
+    name: str
+    conjecture: Conjecture
+    on: Variable
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
-    """Of the induction that proves a lemma: the patterns of the variables it is on, in order."""
+    """Of the induction that proves a lemma: the patterns of the variables it is on, in order.
+
+    The other `members` of its group are hypotheses, too, for what is smaller than its only pattern.
+    """
 
     lemma: str
     conjecture: Conjecture
     patterns: Mapping[Variable, Term]
+    members: Sequence[Member] = ()
 
     def descents(self) -> Iterator[dict[Variable, Term]]:
         """Instances of the induction variables that are smaller than the case, nearest first."""
@@ -31,15 +44,25 @@ class Case:
 
     def rules(self, backward: bool) -> tuple[Rule, ...]:
         """The hypotheses as rules in one direction, as far as they can be."""
-        statement = self.conjecture.statement(self.lemma)
         found = []
-        for instance in self.descents():
-            smaller = self.conjecture.instance(instance)
+        for name, conjecture, instance in self._hypotheses():
+            smaller = conjecture.instance(instance)
             sides = (smaller.conclusion, smaller.conditions)
-            rule = hypothesis(f"ih:{self.lemma}", statement, instance, sides, backward)
+            statement = conjecture.statement(name)
+            rule = hypothesis(f"ih:{name}", statement, instance, sides, backward)
             if rule is not None:
                 found.append(rule)
         return tuple(found)
+
+    def _hypotheses(self) -> Iterator[tuple[str, Conjecture, dict[Variable, Term]]]:
+        for instance in self.descents():
+            yield self.lemma, self.conjecture, instance
+        for member in self.members:
+            if member.name != self.lemma:
+                (pattern,) = self.patterns.values()
+                for part in subterms(pattern):
+                    if part is not pattern and part.sort is member.on.sort:
+                        yield member.name, member.conjecture, {member.on: part}
 
     def instances(
         self, goal: tuple[Term, ...]

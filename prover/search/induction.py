@@ -12,6 +12,7 @@ from prover.search.discharge import Discharge
 from prover.search.hypotheses import Case
 from prover.search.lemmas import Lemma, LemmaCase
 from prover.search.tasks import Outcome, Refine, Stuck, Task
+from prover.search.together import Together
 from prover.search.tools import Tools
 from prover.terms import Apply, Term, Variable, substitute, subterms, variables
 
@@ -55,7 +56,12 @@ def _passed_on(book: RuleBook, conjecture: Conjecture, variable: Variable) -> in
 
 
 class Induction:
-    """One attempt to prove a statement by induction on a variable."""
+    """One attempt to prove a statement by induction on a variable.
+
+    With other statements that are proved `together` with it, it is on that variable alone.
+    """
+
+    together: Together | None = None
 
     def __init__(
         self, tools: Tools, discharge: Discharge, statement: Statement, variable: Variable
@@ -88,16 +94,21 @@ class Induction:
         goal = self.conjecture.instance(patterns)
         branch = Branch(self.tools, goal.left, goal.right, self.taken)
         ordered = {variable: patterns.get(variable, variable) for variable in self.on}
-        case = Case(self.statement.name, self.conjecture, ordered)
+        members = self.together.members if self.together else ()
+        case = Case(self.statement.name, self.conjecture, ordered, members)
         for instance in case.descents():
             branch.protected |= dict.fromkeys(variables(*instance.values()))
         for index, condition in enumerate(goal.conditions, 1):
             branch.assume(f"condition-{index}", condition)
-        return self.discharge.close(branch, Task(depth, case, self._refinable(patterns)))
+        join = self.together.join if self.together else None
+        task = Task(depth, case, self._refinable(patterns), join=join)
+        return self.discharge.close(branch, task)
 
     def _refinable(self, patterns: Patterns) -> dict[Variable, None]:
         """Variables that a case may still be split on."""
-        found = {v: None for v in self.conjecture.variables() if v not in patterns}
+        found: dict[Variable, None] = {}
+        if self.together is None:
+            found |= {v: None for v in self.conjecture.variables() if v not in patterns}
         for pattern in patterns.values():
             if _height(pattern) < _MOST_REFINED:
                 found |= dict.fromkeys(variables(pattern))

@@ -33,8 +33,8 @@ class Lemma:
     statement: Statement
     on: tuple[Variable, ...]
     cases: tuple[LemmaCase, ...]
-    remarks: tuple[str, ...] = ()
     data: Mapping[str, Any] | None = None
+    together: tuple[str, ...] = ()  # the names of all that were proved with it, itself included
 
     @property
     def name(self) -> str:
@@ -81,7 +81,7 @@ class Lemmas:
         """A lemma after all that it rests on."""
         wanted: dict[str, None] = {last.name: None}
         for lemma in reversed((*self.proved.values(), last)):
-            if lemma.name in wanted:
-                wanted |= dict.fromkeys(lemma.uses())
+            if any(name in wanted for name in (lemma.name, *lemma.together)):
+                wanted |= dict.fromkeys((*lemma.together, *lemma.uses()))
         chosen: Mapping[str, Lemma] = {**self.proved, last.name: last}
         return tuple(lemma for name, lemma in chosen.items() if name in wanted)

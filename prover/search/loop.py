@@ -7,6 +7,7 @@ lemma for good, and as a rule for all that follows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from prover.patterns import match
 from prover.program import Equality, Statement
@@ -17,12 +18,14 @@ from prover.search.conjecture import Conjecture, names_of
 from prover.search.discharge import Discharge
 from prover.search.fit import Fitter
 from prover.search.generalise import Generaliser
+from prover.search.hypotheses import Member
 from prover.search.induction import Induction, candidates
 from prover.search.lemmas import Lemma, LemmaCase, Lemmas
 from prover.search.operators import Operators
 from prover.search.remarks import Remarks
 from prover.search.tactics import Tactics
-from prover.search.tasks import Found, Task
+from prover.search.tasks import Found, Outcome, Task
+from prover.search.together import Mutual, Together
 from prover.search.tools import Tools
 from prover.terms import Term, Variable, substitute
 
@@ -46,6 +49,7 @@ class Loop:
         self.discharge = Discharge(
             tools, self.find, self.tactics.learn, fitter.fit, self.note_stuck
         )
+        self.mutual = Mutual(tools.program)
         self.generaliser = Generaliser(tools.names, tools.trial)
         self.stuck: Equality | None = None
         self._open: list[Conjecture] = []
@@ -71,7 +75,10 @@ class Loop:
         """The goal as a lemma, resting on those that were found on the way."""
         conjecture = Conjecture.of(goal)
         branch = self._root(conjecture)
-        outcome = self.discharge.close(branch, Task(depth))
+        outcome: Outcome | None = None
+        if self.mutual.concerns(conjecture):  # whose calls are best left as they stand
+            outcome = self.discharge.leave(branch, Task(depth))
+        outcome = outcome or self.discharge.close(branch, Task(depth))
         if isinstance(outcome, tuple):
             return Lemma(goal, (), (LemmaCase((), outcome),))
         return None
@@ -132,6 +139,9 @@ class Loop:
 
     def _proofs(self, conjecture: Conjecture, depth: int) -> Iterator[Lemma]:
         statement = conjecture.statement(self.tools.names.lemma())
+        if self.mutual.concerns(conjecture):
+            for variable in self._candidates(conjecture):
+                yield from self._together(Member(statement.name, conjecture, variable), depth)
         branch = self._root(conjecture)
         outcome = self.discharge.close(branch, Task(depth, itself=conjecture))
         if isinstance(outcome, tuple):
@@ -142,6 +152,24 @@ class Loop:
             lemma = Induction(self.tools, self.discharge, statement, variable).prove(depth)
             if lemma is not None:
                 yield lemma
+
+    def _together(self, first: Member, depth: int) -> Iterator[Lemma]:
+        """The first statement as a lemma, after those that are proved together with it."""
+        group = Together(self.tools, self.mutual, first)
+        proved: list[Lemma] = []
+        for member in group.members:  # which grow as they are proved
+            statement = member.conjecture.statement(member.name)
+            induction = Induction(self.tools, self.discharge, statement, member.on)
+            induction.together = group
+            lemma = induction.prove(depth)
+            if lemma is None:
+                return
+            proved.append(lemma)
+        names = tuple(member.name for member in group.members)
+        own, *others = (replace(lemma, together=names) for lemma in proved)
+        for lemma in others:
+            self.know(lemma)
+        yield own
 
     def _candidates(self, conjecture: Conjecture) -> list[Variable]:
         program = self.tools.program

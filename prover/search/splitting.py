@@ -9,7 +9,7 @@ from prover.builtins import FALSE
 from prover.program import Program
 from prover.rewriting.rules import Rule, RuleBook
 from prover.search.branch import Branch, is_builtin, is_truth
-from prover.terms import Apply, Kind, Symbol, Term, Variable, subterms
+from prover.terms import Apply, Kind, Sort, Symbol, Term, Variable, subterms
 
 _CONNECTIVES = ("and", "or", "=>", "not")
 
@@ -83,11 +83,17 @@ def stuck_calls(book: RuleBook, program: Program, *terms: Term) -> Iterator[Term
     """Calls that others wait for, where few splits on what they give unfold those for good."""
     for wait in waits(book, *terms):
         argument = wait.argument
-        if isinstance(argument, Apply):
-            constructors = program.constructors(argument.sort)
-            is_flat = not any(argument.sort in c.arguments for c in constructors)
-            if constructors and (is_flat or not calls_itself(book, wait.call.symbol)):
-                yield argument
+        is_data = isinstance(argument, Apply) and bool(program.constructors(argument.sort))
+        if is_data and _ends_soon(book, wait.call, argument.sort):
+            yield argument
+
+
+def _ends_soon(book: RuleBook, call: Apply, sort: Sort) -> bool:
+    """Whether the call unfolds for good: what it waits for is flat, or it does not go on in it."""
+    constructors = book.program.constructors(sort)
+    if any(sort in constructor.arguments for constructor in constructors):
+        return not calls_itself(book, call.symbol)
+    return sort not in book.nested or not book.ordering.is_recursive(call.symbol)
 
 
 def begun_variables(book: RuleBook, *terms: Term) -> Iterator[Variable]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from prover.program import Equality
 from prover.rewriting.steps import Proof
@@ -35,12 +36,14 @@ class Found:
     statement: Conjecture
     by: Mapping[Variable, Term]
     backward: bool
+    kind: Literal["lemma", "ih"] = "lemma"  # a member of the group that is being proved
 
 
 Outcome = Proof | Refine | Stuck
 Find = Callable[[Sequence[Conjecture], int], Found | None]
 
 Learn = Callable[[Sequence[Term], Case, int], bool]
+Join = Callable[[Branch, Case], Found | None]
 Fit = Callable[[Branch, Case, int], Iterator[Branch]]
 
 
@@ -49,7 +52,8 @@ class Task:
     """Where a branch stands in the proof of a lemma: its case, and how many lemmas deep it may go.
 
     `refinable` variables are those of the case's patterns. Without a case there is no induction,
-    and `itself` is the conjecture that no lemma may be made of.
+    and `itself` is the conjecture that no lemma may be made of. Where others are proved together
+    with it, `join` says which of them a goal is.
     """
 
     depth: int
@@ -57,9 +61,10 @@ class Task:
     refinable: Mapping[Variable, None] | None = None
     itself: Conjecture | None = None
     tried: tuple[str, ...] = ()
+    join: Join | None = None
 
     def having_tried(self, what: str) -> Task:
-        return Task(self.depth, self.case, self.refinable, self.itself, (*self.tried, what))
+        return replace(self, tried=(*self.tried, what))
 
     @property
     def is_rewritten(self) -> bool:

@@ -39,19 +39,21 @@ class Entry:
 def entries(program: Program, digests: Digests, certificate: Data) -> Iterator[Entry]:
     """An entry for each lemma of a certificate that the checker has accepted.
 
-    None for lemmas that are proved in one group, for a goal that only cites a lemma or has a
-    variable that it does not speak of, and for what is longer than MOST_BYTES.
+    None for lemmas that are proved in one group and what rests on them, for a goal that only cites
+    a lemma or has a variable that it does not speak of, and for what is longer than MOST_BYTES.
     """
     lemmas: dict[str, Data] = {}
     for group in certificate["groups"]:
         (last, *more) = group
+        if more or any(name not in lemmas for name in rests_on(last)):
+            continue
         lemmas[last["name"]] = last
-        if more or _cites(last):
+        if _cites(last):
             continue
         wanted = [lemmas[name] for name in needed(lemmas, last["name"])]
         try:
             entry = _Writer(program, digests).entry(wanted)
-        except (ProverError, KeyError):  # of a group, or a variable that is never used
+        except (ProverError, KeyError):  # of a variable that is never used
             continue
         if len(entry.text) <= MOST_BYTES:
             yield entry
