@@ -117,7 +117,8 @@ def verdicts(all_found: Sequence[Answers]) -> list[Verdict]:
         ]
         made += [_laws(found)] if "laws" in mine else []
         made += [_ahead(found, each) for each in ("leon", "hipspec") if each in mine]
-        if all(found.has(mode, *STANDARD) for mode in (DIRECTED, ENUMERATIVE)):
+        both = (DIRECTED, ENUMERATIVE)
+        if found.of(*STANDARD) and all(found.has(mode, *STANDARD) for mode in both):
             made += [_more(found), _baseline(found)]
         made += [_nothing_false(found), _nothing_fails(found)]
     return made
