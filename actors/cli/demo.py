@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import socket
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,7 @@ QUESTIONS = (
 # A processor reads a few hundred tokens of prompt per second: three passages are a few seconds.
 OPTIONS = AskOptions(collections=(REFERENCE_COLLECTION,), top_k=3, max_tokens=96, temperature=0.0)
 _GONE_S = 10.0
+_PORTS = range(20_000, 32_000)  # below what systems give to connections, above Ray's own
 # Serve logs every request, and until all is ready there is only this one.
 _READY_PROBE = "GET /ready"
 
@@ -79,10 +81,13 @@ def _overrides(home: Path, said: dict[str, str]) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listened on a moment ago, and that the system gives to nobody who asks for
+    any: it may take half a minute until it is listened on."""
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise Unavailable(f"no port of {_PORTS.start} to {_PORTS.stop - 1} is free")
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from actors.cli.demo import free_port
 from cluster.client import Client, ClusterProcess, Document
 from cluster.client.local import Endpoints, Launch
 from protos.thoth.v1 import supervisor_pb2, supervisor_pb2_grpc, worker_pb2, worker_pb2_grpc
@@ -23,12 +23,6 @@ DOCUMENTS = (
     Document("yield", "The yield expression", "A yield expression suspends a generator."),
     Document("import", "The import statement", "The import statement finds a module and binds it."),
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)

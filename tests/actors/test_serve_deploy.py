@@ -15,8 +15,9 @@ import psutil
 import pytest
 import yaml
 
+from actors.cli.demo import free_port
 from actors.ray_environment import LOCAL
-from tests.actors.conftest import READY_S, free_port
+from tests.actors.conftest import READY_S
 from tests.house.source import ROOT
 
 pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(900)]

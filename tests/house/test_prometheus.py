@@ -8,7 +8,6 @@ import math
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -22,6 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
+from actors.cli.demo import free_port
 from cluster.scheduling.membership import Member, Role
 from cluster.telemetry.catalogue import CATALOGUE
 from cluster.telemetry.declared import Counter, Gauge, Histogram
@@ -36,13 +36,6 @@ pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None,
     reason="prometheus is not installed (Debian package `prometheus`)",
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def happen(metrics: Metrics, declared: Sequence[Counter | Gauge | Histogram]) -> None:
