@@ -131,6 +131,18 @@ def test_who_was_asked_about_a_part_of_a_set_has_no_row() -> None:
     assert not any("laws" in verdict.aim for verdict in verdicts([asked]))
 
 
+@pytest.mark.parametrize("num_asked", [33, 32])
+def test_nobody_is_ahead_of_who_was_not_asked(num_asked: int) -> None:
+    tasks = tuple(Task("hipspec", str(number)) for number in range(33))
+    mine = {task: Answer(PROVED, 1.0) for task in tasks}
+    theirs = {task: Answer(UNKNOWN, 5.0) for task in tasks}
+    some = dict(list(theirs.items())[:num_asked])
+    answers = {DIRECTED: mine, "cvc5 -i": theirs, "cvc5 -ig": some}
+    (ahead,) = (v for v in verdicts([Answers(5.0, tasks, answers)]) if "hipspec" in v.aim)
+    assert ahead.met == (num_asked == 33)
+    assert ahead.measured == f"33 of 33; cvc5 -i 0, cvc5 -ig {0 if ahead.met else 'not asked'}"
+
+
 def test_a_part_of_a_set_meets_no_aim_and_a_false_theorem_is_named() -> None:
     found = {verdict.aim: verdict for verdict in verdicts([_found()])}
     laws = found["laws, 5 s: all true ones proved, all false ones refuted"]
