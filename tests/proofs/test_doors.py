@@ -35,6 +35,7 @@ from cluster.wire.status import from_rpc_error
 from protos.thoth.v1 import prover_pb2 as pb
 from protos.thoth.v1 import prover_pb2_grpc
 from prover.checker import verify
+from prover.store.database import Store
 from prover.syntax.problem import parse
 from tests.gateway.scripted import config_of
 from tests.proofs.bodies import COMMUTES, ENDLESS, FALSEHOOD, NAT, THEOREM, searches, until
@@ -271,7 +272,12 @@ async def test_whose_lemmas_they_are_the_key_says(tiny_folder: Path, tmp_path: P
     names = {"alice": f"{KEY}-a", "bob": f"{KEY}-b"}
     digests = {name: hashlib.sha256(key.encode()).hexdigest() for name, key in names.items()}
     keys.write_text("".join(f"{name}:{digest}\n" for name, digest in digests.items()))
-    kept = {"api_keys_file": keys, "max_lemmas_bytes": 2**20}
+    folder = tmp_path / "lemmas"
+    kept = {"api_keys_file": keys, "max_lemmas_bytes": 2**20, "lemmas_dir": folder}
+
+    def numbers() -> list[int]:
+        return [Store(folder, owner=name).num_lemmas() for name in names]
+
     async with cluster_of(tiny_folder, tmp_path, **kept) as (_, endpoints):
 
         async def knows(name: str, claims: str) -> bool:
@@ -281,9 +287,12 @@ async def test_whose_lemmas_they_are_the_key_says(tiny_folder: Path, tmp_path: P
             assert isinstance(outcome, GoalOutcome)
             return any("It was known" in line for line in outcome.explanation)
 
-        assert not await knows("alice", claims="bob")
-        assert not await knows("bob", claims="alice")
-        assert await knows("alice", claims="")
+        await knows("alice", claims="bob")
+        ours, theirs = numbers()
+        assert (ours > 0, theirs) == (True, 0)
+        assert await knows("alice", claims="bob")
+        await knows("bob", claims="alice")
+        assert numbers() == [ours, ours]  # each has their own
 
 
 async def test_a_cluster_without_provers_says_so(tiny_folder: Path, tmp_path: Path) -> None:
