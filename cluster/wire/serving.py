@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, Protocol, TypeVar, cast
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -91,8 +92,10 @@ def streaming(
         @functools.wraps(method)
         async def call(self: Any, request: Any, context: CallContext) -> AsyncIterator[Response]:
             try:
-                async for response in method(self, request, context):
-                    yield response
+                stream = cast(AsyncGenerator[Response], method(self, request, context))
+                async with aclosing(stream):  # at once, whoever holds on to it
+                    async for response in stream:
+                        yield response
             except Exception as error:
                 known = _ours(error, method.__name__)
                 # First: behind Ray Serve the code travels with the last message.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
+from typing import cast
 
 import grpc
 import pytest
 
 from cluster.wire import serving
-from cluster.wire.serving import CallContext, GrpcServer
+from cluster.wire.serving import CallContext, GrpcServer, streaming
 from protos.thoth.v1 import attention_pb2 as pb
 from protos.thoth.v1 import attention_pb2_grpc
 from tests.attention.workers import PATIENCE_S
@@ -74,3 +75,21 @@ async def test_a_client_whose_host_is_gone_does_not_hold_its_call_for_ever(
         call.cancel()
     await server.stop(0.0)
     between.close()
+
+
+async def test_a_stream_that_is_given_up_has_ended_its_method() -> None:
+    """And not only once it is collected: a method may hold what others wait for."""
+    ended: list[object] = []
+
+    async def says(servicer: object, request: object, _context: object) -> AsyncIterator[object]:
+        try:
+            yield servicer
+            yield request
+        finally:
+            ended.append(request)
+
+    call = streaming(lambda _: None)(says)
+    stream = cast(AsyncGenerator[object], call("servicer", "request", None))
+    assert await anext(stream) == "servicer"
+    await stream.aclose()
+    assert ended == ["request"]
